@@ -1,0 +1,165 @@
+"""The typed configuration: the `args` of a Serve config file. Unknown fields are errors."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from fairness.cost import ServiceCost
+from fairness.store.contract import QueueSettings
+from router.clients import Client, hash_key
+
+CHECKOUT = Path(__file__).resolve().parents[1]
+EMBEDDED = "embedded"
+
+
+def home() -> Path:
+    """Where this machine's models and data are kept: FAIRLANE_HOME, or `.local` of the checkout
+    (of the working folder when installed as a wheel)."""
+    given = os.environ.get("FAIRLANE_HOME")
+    if given:
+        return Path(given)
+    return (CHECKOUT if (CHECKOUT / "pyproject.toml").is_file() else Path.cwd()) / ".local"
+
+
+class Strict(BaseModel):
+    """A part of the configuration."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CostConfig(Strict):
+    """Service of a token: `input` for a prompt token, `output` for a generated one."""
+
+    input: float = Field(default=1.0, ge=0)
+    output: float = Field(default=2.0, ge=0)
+
+
+class StoreConfig(Strict):
+    """url: "embedded" for a Valkey inside the application (one machine), or a redis:// URL.
+
+    REDIS_URL in the environment overrides it. A silent router or replica counts as dead after
+    `sender_ttl_s`.
+    """
+
+    url: str = EMBEDDED
+    sender_ttl_s: float = Field(default=10.0, gt=1)
+
+    def resolved(self) -> str:
+        """The URL to use."""
+        return os.environ.get("REDIS_URL") or self.url
+
+
+class ClientConfig(Strict):
+    """One client: who is billed for service. keys: in the clear, for development;
+    key_hashes: SHA-256 of a key in hex (`fairlane hash-key`)."""
+
+    name: str = Field(min_length=1, max_length=128)
+    weight: float = Field(default=1.0, gt=0)
+    keys: tuple[str, ...] = ()
+    key_hashes: tuple[str, ...] = ()
+
+    @field_validator("key_hashes")
+    @classmethod
+    def _are_hashes(cls, hashes: tuple[str, ...]) -> tuple[str, ...]:
+        return _checked_hashes(hashes)
+
+    def hashes(self) -> list[str]:
+        """Hashes of all its keys."""
+        return [*self.key_hashes, *map(hash_key, self.keys)]
+
+
+class RouterConfig(Strict):
+    """The ingress. max_wait_s: for one's turn, then 503."""
+
+    replicas: int = Field(default=2, ge=1)
+    max_body_bytes: int = Field(default=8 * 2**20, gt=0)
+    max_wait_s: float = Field(default=600.0, gt=0)
+    num_cpus: float = Field(default=1.0, ge=0)
+
+
+class PoolConfig(Strict):
+    """One model and its replicas.
+
+    llm: the fields of `ray.serve.llm.LLMConfig`, which place the replicas, download the model
+    and set the engine (`engine_kwargs`). `model_source: tiny` is the random model that Fairlane
+    makes itself. lookahead: requests kept waiting at each replica to hide a round trip.
+    drain_s: how long a leaving replica lets its streams go on.
+    """
+
+    llm: dict[str, Any]
+    lookahead: int = Field(default=4, ge=1)
+    drain_s: float = Field(default=600.0, ge=0)
+    charge_interval_s: float = Field(default=0.1, gt=0)
+
+    @property
+    def model_id(self) -> str:
+        """The name that clients ask for."""
+        return str(self.llm["model_loading_config"]["model_id"])
+
+    @field_validator("llm")
+    @classmethod
+    def _names_a_model(cls, llm: dict[str, Any]) -> dict[str, Any]:
+        if not (llm.get("model_loading_config") or {}).get("model_id"):
+            raise ValueError("give llm.model_loading_config.model_id, the name clients ask for")
+        return llm
+
+
+class AppConfig(Strict):
+    """Everything about one deployment of Fairlane."""
+
+    policy: Literal["vtc", "fcfs"] = "vtc"
+    cost: CostConfig = CostConfig()
+    store: StoreConfig = StoreConfig()
+    router: RouterConfig = RouterConfig()
+    pools: tuple[PoolConfig, ...] = Field(min_length=1)
+    clients: tuple[ClientConfig, ...] = ()
+    admin_keys: tuple[str, ...] = ()
+    admin_key_hashes: tuple[str, ...] = ()
+
+    @field_validator("admin_key_hashes")
+    @classmethod
+    def _are_hashes(cls, hashes: tuple[str, ...]) -> tuple[str, ...]:
+        return _checked_hashes(hashes)
+
+    @model_validator(mode="after")
+    def _nothing_twice(self) -> AppConfig:
+        for what, names in (
+            ("client", [client.name for client in self.clients]),
+            ("model", [pool.model_id for pool in self.pools]),
+            ("key", [key for client in self.clients for key in client.hashes()]),
+        ):
+            if len(set(names)) < len(names):
+                shown = "" if what == "key" else f": {', '.join(sorted(names))}"
+                raise ValueError(f"the same {what} stands in the configuration twice{shown}")
+        return self
+
+    def client_keys(self) -> tuple[tuple[str, Client], ...]:
+        """(hash, client) of every key."""
+        return tuple(
+            (hashed, Client(client.name, client.weight))
+            for client in self.clients
+            for hashed in client.hashes()
+        )
+
+    def admin_hashes(self) -> tuple[str, ...]:
+        """Hashes of the admin keys."""
+        return (*self.admin_key_hashes, *map(hash_key, self.admin_keys))
+
+    def queue_settings(self) -> QueueSettings:
+        """What all senders of a pool agree on."""
+        return QueueSettings(
+            ServiceCost(self.cost.input, self.cost.output),
+            sender_ttl_ms=int(self.store.sender_ttl_s * 1000),
+        )
+
+
+def _checked_hashes(hashes: tuple[str, ...]) -> tuple[str, ...]:
+    for hashed in hashes:
+        if not re.fullmatch(r"[0-9a-f]{64}", hashed):
+            raise ValueError("a key hash is 64 hex digits; make one with `fairlane hash-key`")
+    return hashes

@@ -1,0 +1,176 @@
+"""The global queue's contract: verbs, what they cost, what they promise.
+
+A `Call` is one round trip: any number of verbs from one sender (a router or a replica), applied
+in order and at once. When a call ends, no credit and waiting request are left unmatched.
+
+Every verb may be sent twice, or late: `submit`, `cancel` and `reconcile` are keyed by request id,
+`requeue`, `charge` and `settle` by lease id, `offer` and `charge` carry cumulative totals. A
+repeated call therefore changes nothing, and a lost reply costs only time: grants are told again
+by `reconcile`.
+
+Every call is also its sender's heartbeat.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from fairness.cost import ServiceCost
+
+SenderKind = Literal["router", "replica"]
+Argument = str | int | float
+POLICIES = ("vtc", "fcfs")
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Who calls. `name` is unique to one life of a process (its incarnation)."""
+
+    kind: SenderKind
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """Request `request` goes to `replica` at `url`, as lease `lease`.
+
+    `counter` is its client's counter (service / weight) after the grant's own estimate.
+    """
+
+    request: str
+    lease: str
+    replica: str
+    url: str
+    counter: float
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one lease so far, in all. `cached` of the `input` came from the prefix cache."""
+
+    input: int = 0
+    cached: int = 0
+    output: int = 0
+
+
+@dataclass(slots=True)
+class Call:
+    """Verbs to apply in one round trip. Each method adds one; costs are the store's."""
+
+    verbs: list[tuple[Argument, ...]] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.verbs)
+
+    def submit(self, request: str, client: str, weight: float, body_bytes: int) -> None:
+        """Router: stand in the client's line. O(log waiting)."""
+        self.verbs.append(("submit", request, client, weight, body_bytes))
+
+    def cancel(self, request: str) -> None:
+        """Router: the client left, and the request was not sent to a replica. Free."""
+        self.verbs.append(("cancel", request))
+
+    def requeue(self, lease: str) -> None:
+        """Router: the replica failed before the first byte; back to the old place, refunded."""
+        self.verbs.append(("requeue", lease))
+
+    def reconcile(self, request: str) -> None:
+        """Router: tell me again what became of it (`Reply.grants` or `Reply.gone`)."""
+        self.verbs.append(("reconcile", request))
+
+    def offer(self, url: str, limit: int, arrived: int) -> None:
+        """Replica: my window is `limit` grants in all; `arrived` of them I have seen."""
+        self.verbs.append(("offer", url, limit, arrived))
+
+    def charge(self, lease: str, usage: Usage) -> None:
+        """Replica: this lease has used so much by now. O(log clients)."""
+        self.verbs.append(("charge", lease, usage.input, usage.cached, usage.output))
+
+    def settle(self, lease: str, usage: Usage) -> None:
+        """Replica: this lease is over and used so much. O(log clients)."""
+        self.verbs.append(("settle", lease, usage.input, usage.cached, usage.output))
+
+    def policy(self, name: str, reason: str) -> None:
+        """Anyone: order grants by this policy. Heeded once for each `reason`.
+
+        Raises ValueError for an unknown policy.
+        """
+        if name not in POLICIES:
+            raise ValueError(f"unknown policy {name!r}; choose one of {', '.join(POLICIES)}")
+        self.verbs.append(("policy", name, reason))
+
+    def heartbeat(self) -> None:
+        """Anyone, every second: end what dead senders left behind (bounded work), and learn
+        policy and replicas (`Reply.replicas`) as they are. O(replicas)."""
+        self.verbs.append(("sweep",))
+        self.verbs.append(("replicas",))
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What one call returned.
+
+    grants: the sender's own. gone: requests the queue does not know. counters: of the clients
+    charged or settled in the call. voided: leases taken back from this replica that it has not
+    confirmed. policy, replicas (id -> url of those that take requests): None when
+    the call was no heartbeat.
+    """
+
+    grants: tuple[Grant, ...] = ()
+    gone: tuple[str, ...] = ()
+    counters: dict[str, float] = field(default_factory=dict)
+    voided: tuple[str, ...] = ()
+    policy: str | None = None
+    replicas: dict[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClientState:
+    """One client over the whole pool. Tokens as they were used; service unweighted."""
+
+    client: str
+    counter: float
+    waiting: int
+    running: int
+    input_tokens: int
+    cached_tokens: int
+    output_tokens: int
+    service: float
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSettings:
+    """What every sender of a pool must agree on.
+
+    sender_ttl_ms: a sender silent for so long is dead. grant_ttl_ms: a grant must reach its
+    replica within it.
+    """
+
+    cost: ServiceCost = field(default_factory=ServiceCost)
+    sender_ttl_ms: int = 10_000
+    grant_ttl_ms: int = 15_000
+
+
+class GlobalQueue(Protocol):
+    """One pool's queue, wherever its state is kept."""
+
+    async def execute(self, sender: Sender, call: Call) -> Reply:
+        """Apply a call. Raises `StoreUnavailableError` when the state can't be reached."""
+        ...
+
+    def granted(self, router: str) -> AsyncIterator[tuple[Grant, ...]]:
+        """Grants made in others' calls, until cancelled. Lossy: reconcile what waits long.
+
+        Raises StoreUnavailableError.
+        """
+        ...
+
+    async def clients(self) -> list[ClientState]:
+        """Every client the pool has heard of. O(clients): for people, not for requests."""
+        ...
+
+
+class StoreUnavailableError(Exception):
+    """The store did not answer; whether the call was applied is unknown (send it again)."""

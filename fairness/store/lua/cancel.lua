@@ -1,0 +1,16 @@
+-- cancel ID: the client went away. Waiting: leaves the line, free. Leased but not yet
+-- seen by its replica: taken back, free, the slot returns when the replica confirms.
+-- Seen: the replica notices the closed connection and settles itself. Idempotent.
+verbs.cancel = function(id)
+  local request = load(id)
+  if not request then return end
+  if not request.replica then
+    dequeue(request.client, id)
+    finish(id, request)
+  elseif not request.arrived then
+    refund(request)
+    void(id, request)
+    release(id, request)
+    finish(id, request)
+  end
+end

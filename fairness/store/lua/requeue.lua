@@ -1,0 +1,11 @@
+-- requeue LEASE: its replica failed before the first byte. The request goes back to its
+-- old place in its client's line, refunded. Idempotent: a lease that is over is ignored.
+verbs.requeue = function(lease)
+  local id, request = load_lease(lease)
+  if not id then return end
+  refund(request)
+  void(id, request)
+  release(id, request)
+  call('HDEL', request_key(id), 'replica', 'arrived', 'input', 'cached', 'output', 'charged')
+  enqueue(request.client, id, request.seq)
+end

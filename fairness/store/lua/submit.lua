@@ -1,0 +1,10 @@
+-- submit ID CLIENT WEIGHT BYTES: a request joins its client's line.
+-- Idempotent by ID. Cost: O(log waiting); lifting is O(log clients).
+verbs.submit = function(id, client, weight, bytes)
+  if call('EXISTS', request_key(id)) == 1 then return end
+  local seq = call('HINCRBY', POOL, 'seq', 1)
+  call('HSET', request_key(id), 'client', client, 'router', SENDER, 'weight', weight,
+       'bytes', bytes, 'seq', seq, 'since', NOW, 'attempt', 0)
+  call('SADD', PREFIX .. 'routed:' .. SENDER, id)
+  enqueue(client, id, seq)
+end

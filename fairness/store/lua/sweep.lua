@@ -1,0 +1,44 @@
+-- sweep: end what the dead have left behind. Bounded work a call; sent every second.
+-- A silent replica's leases are settled with what was charged; a silent router's waiting
+-- requests are dropped; a grant that no replica has seen in time is taken back.
+local SWEEP_LIMIT = 100
+
+local function sweep_replica(replica)
+  call('ZREM', CREDITS, replica)
+  for _, id in ipairs(call('SRANDMEMBER', PREFIX .. 'leases:' .. replica, SWEEP_LIMIT)) do
+    local request = load(id)
+    settle(id, request, tonumber(request.input), tonumber(request.cached), tonumber(request.output))
+  end
+  if call('EXISTS', PREFIX .. 'leases:' .. replica) == 0 then
+    call('ZREM', REPLICAS, replica)
+    call('DEL', PREFIX .. 'replica:' .. replica, PREFIX .. 'void:' .. replica)
+  end
+end
+
+local function sweep_router(router)
+  for _, id in ipairs(call('SRANDMEMBER', PREFIX .. 'routed:' .. router, SWEEP_LIMIT)) do
+    call('SREM', PREFIX .. 'routed:' .. router, id) -- leases end by their replica or as unseen
+    local request = load(id)
+    if request and not request.replica then
+      dequeue(request.client, id)
+      finish(id, request)
+    end
+  end
+  if call('EXISTS', PREFIX .. 'routed:' .. router) == 0 then call('ZREM', ROUTERS, router) end
+end
+
+verbs.sweep = function()
+  local silent = NOW - SENDER_TTL
+  for _, replica in ipairs(call('ZRANGEBYSCORE', REPLICAS, '-inf', silent, 'LIMIT', 0, 4)) do sweep_replica(replica) end
+  for _, router in ipairs(call('ZRANGEBYSCORE', ROUTERS, '-inf', silent, 'LIMIT', 0, 4)) do sweep_router(router) end
+  for _, lease in ipairs(call('ZRANGEBYSCORE', UNSEEN, '-inf', NOW, 'LIMIT', 0, SWEEP_LIMIT)) do
+    local id, request = load_lease(lease)
+    call('ZREM', UNSEEN, lease)
+    if id then
+      refund(request)
+      void(id, request)
+      release(id, request)
+      finish(id, request)
+    end
+  end
+end

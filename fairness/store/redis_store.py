@@ -1,0 +1,172 @@
+"""The global queue in Redis or Valkey (6.2 or later): one script call a round trip.
+
+The script is joined from `lua/` at load time: the state, the policies' orders, the verbs, the call. All keys of a pool share one hash tag, so a pool lives on one node of a Cluster. Grants for
+other routers are published on a channel each; those may be lost and are then reconciled.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from collections.abc import AsyncIterator
+from functools import cache
+from importlib.resources import files
+from typing import Any, cast
+
+from redis.asyncio import Redis
+from redis.asyncio.client import PubSub
+from redis.commands.core import AsyncScript
+from redis.exceptions import RedisError
+
+from fairness.store.contract import (
+    Call,
+    ClientState,
+    Grant,
+    QueueSettings,
+    Reply,
+    Sender,
+    StoreUnavailableError,
+)
+
+SCHEMA = "fairlane:1"
+PARTS = (
+    "state", "order", "policy", "submit", "offer", "charge", "settle", "cancel", "requeue",
+    "reconcile", "sweep", "replicas", "grant", "call",
+)  # fmt: skip
+
+
+@cache
+def script_text() -> str:
+    """The whole script."""
+    lua = files("fairness.store") / "lua"
+    return "\n".join((lua / f"{part}.lua").read_text(encoding="utf-8") for part in PARTS)
+
+
+def connect(url: str, timeout_s: float = 2.0) -> Redis:
+    """A client of the store at `url`; replies as text, every call bounded by `timeout_s`."""
+    return Redis.from_url(
+        url,
+        decode_responses=True,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
+        health_check_interval=15,
+    )
+
+
+def _decode(raw: Any) -> Reply:
+    grants, gone, counters, voided, replicas = raw
+    return Reply(
+        grants=_grants(grants),
+        gone=tuple(gone),
+        counters={counters[i]: float(counters[i + 1]) for i in range(0, len(counters), 2)},
+        voided=tuple(voided),
+        policy=replicas[0] if replicas else None,
+        replicas=dict(zip(replicas[1::2], replicas[2::2], strict=True)) if replicas else None,
+    )
+
+
+def _grants(flat: list[str]) -> tuple[Grant, ...]:
+    return tuple(
+        Grant(flat[i], flat[i + 1], flat[i + 2], flat[i + 3], float(flat[i + 4]))
+        for i in range(0, len(flat), 5)
+    )
+
+
+class RedisQueue:
+    """`GlobalQueue` of one pool. Safe to share between tasks; owns nothing but its client."""
+
+    def __init__(self, redis: Redis, pool: str, settings: QueueSettings) -> None:
+        self._redis = redis
+        self._prefix = f"{SCHEMA}:{{{pool}}}"
+        self._settings = settings
+        self._script: AsyncScript = redis.register_script(script_text())
+
+    async def execute(self, sender: Sender, call: Call) -> Reply:
+        """One EVALSHA (with EVAL when the server does not know the script yet)."""
+        settings = self._settings
+        argv: list[Any] = [
+            sender.kind,
+            sender.name,
+            settings.cost.input_weight,
+            settings.cost.output_weight,
+            settings.sender_ttl_ms,
+            settings.grant_ttl_ms,
+        ]
+        for verb, *arguments in call.verbs:
+            argv += (verb, len(arguments), *arguments)
+        try:
+            raw = await self._script(keys=[self._prefix], args=argv)
+        except (RedisError, OSError) as error:
+            raise StoreUnavailableError(str(error)) from error
+        return _decode(raw)
+
+    async def granted(self, router: str) -> AsyncIterator[tuple[Grant, ...]]:
+        """Grants published for `router`, until cancelled. Lossy: reconcile what waits long."""
+        pubsub: PubSub = self._redis.pubsub()
+        try:
+            await pubsub.subscribe(f"{self._prefix}:grants:{router}")
+            while True:
+                message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=1.0)
+                if message is not None:
+                    yield _grants([str(part) for part in json.loads(message["data"])])
+        except (RedisError, OSError) as error:
+            raise StoreUnavailableError(str(error)) from error
+        finally:
+            await pubsub.aclose()
+
+    async def clients(self) -> list[ClientState]:
+        """Read every known client in one transaction, with its waiting count in a second."""
+        key = f"{self._prefix}:"
+        try:
+            async with self._redis.pipeline(transaction=True) as pipe:
+                for zset in ("backlogged", "active", "idle"):
+                    pipe.zrange(f"{key}{zset}", 0, -1, withscores=True)
+                pipe.hgetall(f"{key}running")
+                pipe.hgetall(f"{key}usage")
+                pipe.hget(f"{key}pool", "virtual_time")
+                backlogged, active, idle, running, usage, floor = await pipe.execute()
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for client, _ in backlogged:
+                    pipe.zcard(f"{key}line:{client}")
+                lines = await pipe.execute()
+        except (RedisError, OSError) as error:
+            raise StoreUnavailableError(str(error)) from error
+        counters = dict([*idle, *active, *backlogged])
+        waiting = dict(zip((client for client, _ in backlogged), lines, strict=True))
+        return [
+            _client_state(
+                name,
+                float(counters.get(name, floor or 0)),
+                int(waiting.get(name, 0)),
+                int(running.get(name, 0)),
+                usage.get(name, "0 0 0 0"),
+            )
+            for name in sorted({*counters, *usage})
+        ]
+
+
+def _client_state(name: str, counter: float, waiting: int, running: int, usage: str) -> ClientState:
+    input_tokens, cached, output, service = usage.split()
+    return ClientState(
+        name,
+        counter,
+        waiting,
+        running,
+        int(input_tokens),
+        int(cached),
+        int(output),
+        float(service),
+    )
+
+
+async def shared_secret(redis: Redis, name: str) -> bytes:
+    """A random key that all who can reach the store share; made by whoever asks first.
+
+    Raises StoreUnavailableError.
+    """
+    key = f"{SCHEMA}:secret:{name}"
+    try:
+        await redis.set(key, secrets.token_hex(32), nx=True)
+        return bytes.fromhex(cast(str, await redis.get(key)))
+    except (RedisError, OSError) as error:
+        raise StoreUnavailableError(str(error)) from error

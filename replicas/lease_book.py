@@ -1,0 +1,223 @@
+"""What one replica owes and is owed: its leases, their tokens, and its window of credits.
+
+Pure bookkeeping: no clock, no engine, no store. Three sources speak of a lease:
+
+- the router's HTTP request opens it, and its end closes it;
+- the responses handed to the client say what the client was *told* (its `usage`);
+- the engine's scheduler says what was really computed, admitted or still waits.
+
+A lease whose answers all came to their end is settled with what the client was told. One cut off
+(the client left, an error) is settled with what the engine computed, once the engine has let go
+of it. One that never reached the engine (a refused parameter) is free.
+
+The window: `limit` is how many grants this replica takes in all before it is full: every lease
+that no longer waits for the engine, plus the lookahead. It only grows, so offers may be repeated.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from fairness.grant_token import GrantToken
+from fairness.store.contract import Usage
+
+# The engine's row of one lease: lease, waiting, running, input, cached, output.
+EngineRow = tuple[str, int, int, int, int, int]
+
+REMEMBERED_LEASES = 100_000  # ended ones, against replay; a token lives far shorter than this
+
+
+@dataclass(slots=True)
+class EngineCall:
+    """One `generate` (or `encode`) under a lease: what its client was told so far."""
+
+    input: int = 0
+    cached: int = 0
+    outputs: dict[int, int] = field(default_factory=dict)
+    complete: bool = False
+
+
+@dataclass(slots=True)
+class Lease:
+    """One grant that arrived here."""
+
+    token: GrantToken
+    calls: list[EngineCall] = field(default_factory=list)
+    computed: Usage = Usage()
+    waiting: int = 0
+    running: int = 0
+    seen_by_engine: bool = False
+    closed: bool = False
+    started: bool = False
+    reported: Usage | None = None
+
+    @property
+    def name(self) -> str:
+        """The lease's id in the global queue."""
+        return self.token.lease
+
+    @property
+    def told(self) -> Usage:
+        """Tokens the client has been told of, over all calls."""
+        return Usage(
+            sum(call.input for call in self.calls),
+            sum(call.cached for call in self.calls),
+            sum(sum(call.outputs.values()) for call in self.calls),
+        )
+
+    @property
+    def final(self) -> Usage | None:
+        """What to settle with, or None while that is not known yet."""
+        if not self.closed:
+            return None
+        if all(call.complete for call in self.calls):
+            return self.told
+        if self.seen_by_engine and self.waiting == self.running == 0:
+            return self.computed
+        return None
+
+    def give_up(self) -> None:
+        """The engine will say nothing more of it: settle with what is known."""
+        self.seen_by_engine, self.waiting, self.running = True, 0, 0
+
+
+class DuplicateLeaseError(Exception):
+    """The lease was used before, or taken back."""
+
+
+class LeaseBook:
+    """All leases of one replica. Every operation is O(1), reports are O(leases changed)."""
+
+    def __init__(self, lookahead: int) -> None:
+        self._lookahead = lookahead
+        self._open: dict[str, Lease] = {}
+        self._over: dict[str, None] = {}  # insertion-ordered set
+        self._changed: dict[str, Lease] = {}
+        self._unconfirmed: dict[str, Usage] = {}
+        self._clients: Counter[str] = Counter()
+        self._departed: set[str] = set()
+        self._arrived = 0
+        self._started = 0
+        self.draining = False
+
+    @property
+    def arrived(self) -> int:
+        """Grants this replica has seen in all, taken-back ones included."""
+        return self._arrived
+
+    @property
+    def limit(self) -> int:
+        """Grants it will take in all before it is full; 0 when draining."""
+        return 0 if self.draining else self._started + self._lookahead
+
+    @property
+    def open_leases(self) -> int:
+        """Leases not settled here yet."""
+        return len(self._open)
+
+    @property
+    def busy(self) -> bool:
+        """Is any lease open, or a settlement not confirmed by the store?"""
+        return bool(self._open or self._unconfirmed)
+
+    def open(self, token: GrantToken) -> Lease:
+        """A router's request arrived. Raises DuplicateLeaseError."""
+        if token.lease in self._open or token.lease in self._over:
+            raise DuplicateLeaseError(f"lease {token.lease} was used before or taken back")
+        lease = Lease(token)
+        self._open[token.lease] = lease
+        self._changed[token.lease] = lease
+        self._arrived += 1
+        self._clients[token.client] += 1
+        self._departed.discard(token.client)
+        return lease
+
+    def close(self, lease: Lease) -> None:
+        """The HTTP exchange is over, however it ended."""
+        lease.closed = True
+        self._settle_if_final(lease)
+
+    def give_up(self, lease: Lease) -> None:
+        """Stop waiting for the engine's word on a closed lease."""
+        lease.give_up()
+        self._settle_if_final(lease)
+
+    def void(self, leases: Iterable[str]) -> None:
+        """The queue took these back; confirm those that never arrived, refuse them for good."""
+        for name in leases:
+            if name not in self._open and name not in self._unconfirmed:
+                if name not in self._over:
+                    self._arrived += 1
+                    self._started += 1
+                self._end(name, Usage())
+
+    def update(self, rows: Iterable[EngineRow]) -> None:
+        """The engine's word on leases that changed."""
+        for name, waiting, running, *tokens in rows:
+            lease = self._open.get(name)
+            if lease is None:
+                continue
+            lease.waiting, lease.running = waiting, running
+            lease.seen_by_engine = True
+            lease.computed = Usage(*tokens)
+            self._changed[name] = lease
+            if waiting == 0:
+                self._start(lease)
+            self._settle_if_final(lease)
+
+    def take_charges(self) -> list[tuple[str, Usage]]:
+        """Open leases with news since the last call: their usage so far, in all."""
+        charges = []
+        for name, lease in self._changed.items():
+            if lease.computed != lease.reported:
+                charges.append((name, lease.computed))
+                lease.reported = lease.computed
+        self._changed.clear()
+        return charges
+
+    def take_departed(self) -> list[str]:
+        """Clients whose last lease here ended since the last call."""
+        departed, self._departed = self._departed, set()
+        return list(departed)
+
+    def recharge(self) -> None:
+        """The last charges may not have reached the store: tell all open leases again."""
+        for name, lease in self._open.items():
+            lease.reported = None
+            self._changed[name] = lease
+
+    def settlements(self) -> list[tuple[str, Usage]]:
+        """Leases that are over and not yet confirmed; repeat them until `confirm`ed."""
+        return list(self._unconfirmed.items())
+
+    def confirm(self, settlements: Iterable[tuple[str, Usage]]) -> None:
+        """The store has these."""
+        for name, _ in settlements:
+            self._unconfirmed.pop(name, None)
+
+    def _start(self, lease: Lease) -> None:
+        if not lease.started:
+            lease.started = True
+            self._started += 1
+
+    def _settle_if_final(self, lease: Lease) -> None:
+        usage = lease.final
+        if usage is not None and self._open.pop(lease.name, None) is not None:
+            self._changed.pop(lease.name, None)
+            self._start(lease)
+            self._leave(lease.token.client)
+            self._end(lease.name, usage)
+
+    def _leave(self, client: str) -> None:
+        self._clients[client] -= 1
+        if self._clients[client] == 0:
+            del self._clients[client]
+            self._departed.add(client)
+
+    def _end(self, name: str, usage: Usage) -> None:
+        self._unconfirmed[name] = usage
+        self._over[name] = None
+        while len(self._over) > REMEMBERED_LEASES:
+            del self._over[next(iter(self._over))]

@@ -1,0 +1,154 @@
+"""The replica: one vLLM engine, its HTTP port, and its link to the global queue.
+
+A Ray Serve deployment built on `ray.serve.llm`'s `LLMServer`: Ray places it, starts the engine
+(tensor parallelism, model download) and restarts it. Requests do not come through Ray: the replica
+serves vLLM's own OpenAI app on a port of its own, to routers that show a grant.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import secrets
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import ray
+import uvicorn
+from ray import serve
+from ray.serve.llm import LLMConfig
+from ray.serve.llm.deployment import LLMServer
+
+from fairness.store.contract import QueueSettings, Sender
+from fairness.store.locate import LocatedQueue, StoreSource, grant_key
+from replicas.engine import FairVLLMEngine
+from replicas.grant_check import GrantCheck
+from replicas.identity import bind_identity
+from replicas.lease_book import LeaseBook
+from replicas.queue_link import LinkSettings, QueueLink
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSettings:
+    """pool: the model's name. lookahead: requests kept waiting here to hide a round trip.
+
+    drain_s: how long a leaving replica lets its streams go on.
+    """
+
+    pool: str
+    queue: QueueSettings
+    lookahead: int = 4
+    drain_s: float = 600.0
+    link: LinkSettings = field(default_factory=LinkSettings)
+
+
+class StepListener:
+    """vLLM's stat logger interface, used only to hear that an engine step is done."""
+
+    def __init__(self, wake: Any) -> None:
+        self._wake = wake
+
+    def record(self, *_: Any, **__: Any) -> None:
+        """A step is done."""
+        self._wake()
+
+    def log(self) -> None:
+        """Nothing to log."""
+
+    def log_engine_initialized(self) -> None:
+        """Nothing to log."""
+
+    def record_sleep_state(self, *_: Any, **__: Any) -> None:
+        """Sleeping changes nothing here."""
+
+
+class QuietServer(uvicorn.Server):
+    """uvicorn inside another program: that program handles the signals."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
+        yield
+
+
+class FairLLMServer(LLMServer):
+    """`LLMServer` that serves its own port, to granted requests only, in VTC order."""
+
+    async def __init__(
+        self, llm_config: LLMConfig, *, settings: ReplicaSettings, store: StoreSource
+    ) -> None:
+        await super().__init__(llm_config, engine_cls=FairVLLMEngine)
+        self._settings = settings
+        self._store = store
+        self._book = LeaseBook(settings.lookahead)
+        engine_client = self.engine._engine_client
+        name = f"{serve.get_replica_context().replica_tag}-{secrets.token_hex(4)}"
+        queue = await LocatedQueue.open(store, settings.pool, settings.queue)
+        bind_identity(engine_client, self._wake)
+        engine_client.logger_manager.stat_loggers.append(StepListener(self._wake))
+
+        listener = socket.create_server((ray.util.get_node_ip_address(), 0), backlog=1024)
+        host, port = listener.getsockname()[:2]
+        self._link = QueueLink(
+            Sender("replica", name),
+            f"http://{host}:{port}",
+            self._book,
+            self._exchange,
+            queue,
+            settings.link,
+        )
+        app = await self.__serve_build_asgi_app__()
+        app.middleware_stack = None  # vLLM built it already; it is built again with ours
+        app.add_middleware(
+            GrantCheck,
+            key=await grant_key(store),
+            replica=name,
+            leases=self._link,
+        )
+        self._http = QuietServer(
+            uvicorn.Config(
+                app, lifespan="off", access_log=False, log_level="warning", timeout_keep_alive=600
+            )
+        )
+        self._serving = asyncio.create_task(self._http.serve(sockets=[listener]))
+        self._linking = asyncio.create_task(self._link.run())
+        logger.info("replica %s serves %s on %s:%s", name, settings.pool, host, port)
+
+    async def check_health(self) -> None:
+        """Fail when the engine, the port or the link is gone; Serve then restarts the replica."""
+        for task in (self._serving, self._linking):
+            if task.done():
+                raise RuntimeError(f"a part of the replica ended: {task}")
+        await super().check_health()
+
+    async def __del__(self) -> None:
+        """Drain: no more credits, let open streams finish, settle, then go."""
+        if hasattr(self, "_linking"):
+            self._book.draining = True
+            self._link.wake()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.drain_s):
+                    while self._book.busy:
+                        await asyncio.sleep(0.05)
+            self._linking.cancel()
+            await self._link.say_goodbye()
+            self._http.should_exit = True
+            await asyncio.wait([self._serving], timeout=5)
+        engine = getattr(self, "engine", None)
+        await super().__del__()
+        if engine is not None and engine._engine_client is not None:
+            engine._engine_client.shutdown()
+
+    def _wake(self) -> None:
+        # Steps are heard before the link is made, and outside any lease.
+        if hasattr(self, "_link"):
+            self._link.wake()
+
+    async def _exchange(self, update: dict[str, Any]) -> dict[str, Any]:
+        core = self.engine._engine_client.engine_core
+        return await core.call_utility_async("fairlane_exchange", update)

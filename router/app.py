@@ -1,0 +1,306 @@
+"""The router's HTTP side: pure ASGI, one function per kind of request.
+
+A request that uses the engine goes: key -> client, body, model -> pool, its turn, relay. Others
+(models, tokenizing) are relayed with a pass that cannot use the engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+import orjson
+
+from fairness.grant_token import HEADER, GrantToken
+from fairness.store.contract import StoreUnavailableError
+from router.bodies import Body, ClientGoneError, check_body, parse_object, read_body
+from router.clients import Client, Clients
+from router.errors import ApiError, not_found, unavailable, unknown_model
+from router.relay import BrokenAnswerError, ReplicaFailedError, relay
+from router.turns import Turn, Turns
+
+logger = logging.getLogger(__name__)
+
+Scope = dict[str, Any]
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+ENGINE_PATHS = frozenset(
+    {
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/responses",
+        "/v1/messages",
+        "/v1/embeddings",
+        "/v1/pooling",
+        "/v1/score",
+        "/v1/rerank",
+    }
+)
+PASS_PATHS = frozenset({"/tokenize", "/detokenize", "/v1/tokenize", "/v1/detokenize"})
+PASS_TTL_S = 30.0
+GRANT_ATTEMPTS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """max_body_bytes: of one request. max_wait_s: for one's turn."""
+
+    max_body_bytes: int = 8 * 2**20
+    max_wait_s: float = 600.0
+
+
+@dataclass(slots=True)
+class RouterApp:
+    """The ASGI application. `turns`: pool (model) -> its queue."""
+
+    clients: Clients
+    turns: dict[str, Turns]
+    session: aiohttp.ClientSession
+    grant_key: bytes
+    grant_ttl_s: float
+    limits: Limits
+    started: int = field(default_factory=lambda: int(time.time()))
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        exchange = Exchange(scope, receive, send)
+        try:
+            await self._route(exchange)
+        except ApiError as error:
+            await exchange.refuse(error)
+        except StoreUnavailableError:
+            await exchange.refuse(unavailable("the global queue is out of reach; try again"))
+        except ClientGoneError:
+            pass  # nobody to answer
+
+    async def _route(self, exchange: Exchange) -> None:
+        path, method = exchange.path, exchange.method
+        if method in ("GET", "HEAD"):
+            if path == "/healthz":
+                await exchange.answer({"status": "ok"})
+            elif path == "/readyz":
+                await self._readyz(exchange)
+            elif path == "/fairness/clients":
+                self.clients.check_admin(exchange.header("authorization"))
+                await exchange.answer({"clients": await self._client_states()})
+            elif path == "/fairness/policy":
+                self.clients.check_admin(exchange.header("authorization"))
+                await exchange.answer({name: turns.policy for name, turns in self.turns.items()})
+            elif path == "/v1/models":
+                self.clients.client(exchange.header("authorization"))
+                models = [self._model(name) for name in self.turns]
+                await exchange.answer({"object": "list", "data": models})
+            elif path.startswith("/v1/models/"):
+                self.clients.client(exchange.header("authorization"))
+                name = path.removeprefix("/v1/models/")
+                self._pool(name)
+                await exchange.answer(self._model(name))
+            else:
+                raise not_found(path)
+        elif method == "PUT" and path == "/fairness/policy":
+            self.clients.check_admin(exchange.header("authorization"))
+            await self._set_policy(exchange)
+        elif method == "POST" and path in ENGINE_PATHS:
+            client, body = await self._admit(exchange)
+            await self._serve(exchange, client, body)
+        elif method == "POST" and path in PASS_PATHS:
+            client, body = await self._admit(exchange)
+            await self._pass(exchange, client, body)
+        else:
+            raise not_found(path)
+
+    async def _admit(self, exchange: Exchange) -> tuple[Client, Body]:
+        """Identity first: nothing of a stranger's body is read."""
+        client = self.clients.client(exchange.header("authorization"))
+        length = exchange.header("content-length")
+        data = await read_body(exchange.receive, length, self.limits.max_body_bytes)
+        return client, check_body(data)
+
+    async def _serve(self, exchange: Exchange, client: Client, body: Body) -> None:
+        turns = self._pool(body.model)
+        if not turns.ready:
+            raise unavailable(f"no replica of {body.model!r} can serve now; try again soon", 2)
+        turn = turns.submit(client, len(body.data))
+        try:
+            await exchange.unless_gone(self._wait_and_relay(exchange, turns, turn, body))
+        finally:
+            turns.leave(turn)
+
+    async def _wait_and_relay(
+        self, exchange: Exchange, turns: Turns, turn: Turn, body: Body
+    ) -> None:
+        for _ in range(GRANT_ATTEMPTS):
+            try:
+                async with asyncio.timeout(self.limits.max_wait_s):
+                    await turn.grant
+            except TimeoutError:
+                raise unavailable(
+                    f"no turn within {self.limits.max_wait_s:g} s: the cluster is overloaded", 10
+                ) from None
+            grant = turns.sending(turn)
+            token = GrantToken(
+                lease=grant.lease,
+                client=turn.client.name,
+                replica=grant.replica,
+                expires=time.time() + self.grant_ttl_s,
+                weight=turn.client.weight,
+                counter=grant.counter,
+            )
+            try:
+                await self._relay(exchange, grant.url, token, turn.request, body.data)
+                return
+            except ReplicaFailedError as error:
+                logger.warning("replica %s failed, asking another: %s", grant.replica, error)
+                turns.retry(turn)
+        raise unavailable("the replicas asked failed; try again", 2)
+
+    async def _pass(self, exchange: Exchange, client: Client, body: Body) -> None:
+        turns = self._pool(body.model)
+        if not turns.ready:
+            raise unavailable(f"no replica of {body.model!r} can serve now; try again soon", 2)
+        replica, url = random.choice(list(turns.replicas.items()))
+        token = GrantToken("", client.name, replica, time.time() + PASS_TTL_S)
+        work = self._relay(exchange, url, token, "", body.data)
+        try:
+            await exchange.unless_gone(work)
+        except ReplicaFailedError as error:
+            raise unavailable(f"the replica failed ({error}); try again") from error
+
+    async def _relay(
+        self, exchange: Exchange, url: str, token: GrantToken, request: str, data: bytes
+    ) -> None:
+        path = exchange.path
+        if path in PASS_PATHS:
+            path = path.removeprefix("/v1")
+        headers = {"content-type": "application/json", HEADER: token.encode(self.grant_key)}
+        own_headers: list[tuple[bytes, bytes]] = []
+        if request:
+            headers["x-request-id"] = request
+            own_headers.append((b"x-request-id", request.encode()))
+        await relay(self.session, "POST", f"{url}{path}", data, headers, own_headers, exchange.send)
+
+    def _pool(self, model: str) -> Turns:
+        turns = self.turns.get(model)
+        if turns is None:
+            raise unknown_model(model, list(self.turns))
+        return turns
+
+    def _model(self, name: str) -> dict[str, Any]:
+        return {"id": name, "object": "model", "created": self.started, "owned_by": "fairlane"}
+
+    async def _readyz(self, exchange: Exchange) -> None:
+        pools = {name: len(turns.replicas) for name, turns in self.turns.items()}
+        ready = all(turns.ready for turns in self.turns.values())
+        status = 200 if ready else 503
+        await exchange.answer({"ready": ready, "replicas": pools}, status)
+
+    async def _set_policy(self, exchange: Exchange) -> None:
+        """{"policy": "vtc" | "fcfs"}: for every pool, on every router and replica in a second."""
+        content = parse_object(await read_body(exchange.receive, None, self.limits.max_body_bytes))
+        try:
+            for turns in self.turns.values():
+                turns.set_policy(str(content.get("policy")), secrets.token_hex(8))
+        except ValueError as error:
+            raise ApiError(400, str(error), param="policy") from None
+        await exchange.answer({"policy": content["policy"]})
+
+    async def _client_states(self) -> list[dict[str, Any]]:
+        """Every client with its totals over all pools, known ones without traffic included."""
+        states: dict[str, dict[str, Any]] = {}
+        for client in self.clients.all:
+            states[client.name] = {"client": client.name, "weight": client.weight} | dict.fromkeys(
+                STATE_FIELDS, 0
+            )
+        for turns in self.turns.values():
+            for state in await turns.clients():
+                row = states.setdefault(
+                    state.client,
+                    {"client": state.client, "weight": None} | dict.fromkeys(STATE_FIELDS, 0),
+                )
+                for name in STATE_FIELDS:
+                    row[name] += getattr(state, name)
+        return list(states.values())
+
+
+STATE_FIELDS = (
+    "counter",
+    "waiting",
+    "running",
+    "input_tokens",
+    "cached_tokens",
+    "output_tokens",
+    "service",
+)
+
+
+class Exchange:
+    """One HTTP request and its answer."""
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.method: str = scope["method"]
+        root = scope.get("root_path", "")
+        self.path: str = scope["path"].removeprefix(root) if root else scope["path"]
+        self.receive = receive
+        self._headers = scope["headers"]
+        self._send = send
+        self._started = False
+
+    def header(self, name: str) -> str | None:
+        """The first header of that (lower-case) name."""
+        wanted = name.encode()
+        for key, value in self._headers:
+            if key == wanted:
+                return str(value.decode("latin-1"))
+        return None
+
+    async def send(self, message: dict[str, Any]) -> None:
+        """Pass an ASGI message on, remembering that the answer has begun."""
+        self._started = True
+        await self._send(message)
+
+    async def answer(
+        self, content: Any, status: int = 200, headers: list[tuple[bytes, bytes]] | None = None
+    ) -> None:
+        """Answer with JSON."""
+        body = content if isinstance(content, bytes) else orjson.dumps(content)
+        own = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        await self.send(
+            {"type": "http.response.start", "status": status, "headers": own + (headers or [])}
+        )
+        await self.send({"type": "http.response.body", "body": body})
+
+    async def refuse(self, error: ApiError) -> None:
+        """Answer with an error, if nothing was answered yet; else cut the connection."""
+        if self._started:
+            raise BrokenAnswerError from error
+        await self.answer(error.body(), error.status, error.headers())
+
+    async def unless_gone(self, work: Any) -> None:
+        """Run `work` until it ends or the client goes away, which cancels it.
+
+        Raises ClientGoneError, and whatever `work` raises.
+        """
+        working = asyncio.ensure_future(work)
+        watching = asyncio.ensure_future(self._gone())
+        try:
+            await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+            if not working.done():
+                raise ClientGoneError
+            working.result()
+        finally:
+            for task in (working, watching):
+                task.cancel()
+            await asyncio.gather(working, watching, return_exceptions=True)
+
+    async def _gone(self) -> None:
+        while (await self.receive())["type"] != "http.disconnect":
+            pass  # bytes after the body are not ours to read

@@ -1,0 +1,70 @@
+"""Request bodies: read within bounds, checked, and stripped of what is not the client's to say."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from router.errors import ApiError, too_large
+
+# Fields by which a body could claim another place in the queue, another identity or another
+# request's id, or reach into how replicas talk to each other.
+RESERVED_FIELDS = frozenset({"priority", "vllm_xargs", "request_id", "kv_transfer_params"})
+
+Receive = Callable[[], Awaitable[dict[str, Any]]]
+
+
+class ClientGoneError(Exception):
+    """The client closed its connection; nobody is there to answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """A checked body: the bytes to send on, and the model they ask for."""
+
+    data: bytes
+    model: str
+
+
+async def read_body(receive: Receive, content_length: str | None, limit: int) -> bytes:
+    """The whole body. Raises ApiError 413 before more than `limit` bytes are held."""
+    if content_length is not None and content_length.isdigit() and int(content_length) > limit:
+        raise too_large(limit)
+    chunks: list[bytes] = []
+    size = 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientGoneError
+        chunk = message.get("body", b"")
+        size += len(chunk)
+        if size > limit:
+            raise too_large(limit)
+        chunks.append(chunk)
+        if not message.get("more_body", False):
+            return b"".join(chunks)
+
+
+def parse_object(data: bytes) -> dict[str, Any]:
+    """A JSON object. Raises ApiError 400."""
+    try:
+        content = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise ApiError(400, f"the request body is not valid JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise ApiError(400, "the request body must be a JSON object")
+    return content
+
+
+def check_body(data: bytes) -> Body:
+    """Parse and strip. Raises ApiError 400. Bytes are sent on as they came if nothing is cut."""
+    content = parse_object(data)
+    model = content.get("model")
+    if not isinstance(model, str) or not model:
+        raise ApiError(400, "name a model: 'model' must be a non-empty string", param="model")
+    if not RESERVED_FIELDS.isdisjoint(content):
+        data = orjson.dumps({k: v for k, v in content.items() if k not in RESERVED_FIELDS})
+    return Body(data, model)
