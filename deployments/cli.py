@@ -79,8 +79,15 @@ def _demo(arguments: argparse.Namespace) -> int:
     from deployments.demo import demo
     from deployments.local_cluster import load
 
-    settings = load(arguments.config, **_overrides(arguments))
-    return demo(settings, arguments.base_url, arguments.admin_key, arguments.seconds)
+    overrides = _overrides(arguments)
+    serve_arguments = [str(arguments.config)]
+    for name, value in overrides.items():
+        if value is not None:
+            serve_arguments += (f"--{name.replace('_', '-')}", str(value))
+    settings = load(arguments.config, **overrides)
+    return demo(
+        settings, arguments.base_url, arguments.admin_key, arguments.seconds, serve_arguments
+    )
 
 
 def _hash_key(_: argparse.Namespace) -> int:

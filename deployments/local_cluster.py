@@ -6,6 +6,7 @@ import copy
 import os
 import shlex
 import signal
+import socket
 import sys
 import threading
 import time
@@ -80,6 +81,25 @@ def set_environment() -> None:
             os.environ.setdefault(name, value)
 
 
+def avoid_taken_ports() -> None:
+    """Give HAProxy's metrics and stats other ports when another program has the usual ones."""
+    for variable, usual in (
+        ("RAY_SERVE_HAPROXY_METRICS_PORT", 9101),
+        ("RAY_SERVE_HAPROXY_STATS_PORT", 8404),
+    ):
+        if variable not in os.environ and not _is_free(usual):
+            with socket.create_server(("", 0)) as probe:
+                os.environ[variable] = str(probe.getsockname()[1])
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server(("", port)).close()
+    except OSError:
+        return False
+    return True
+
+
 @contextmanager
 def step(what: str) -> Iterator[None]:
     """Say what is being done, and how long it took."""
@@ -119,7 +139,12 @@ class LocalCluster:
 
     def start(self) -> None:
         """Bring everything up. Raises StartError."""
+        if not _is_free(self._settings.port):
+            raise StartError(
+                f"port {self._settings.port} is taken; end what has it, or give --port another"
+            )
         set_environment()
+        avoid_taken_ports()
         home().mkdir(parents=True, exist_ok=True)
         with step("loading Ray Serve and vLLM"):
             import ray

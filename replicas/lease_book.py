@@ -45,7 +45,8 @@ class Lease:
 
     token: GrantToken
     calls: list[EngineCall] = field(default_factory=list)
-    computed: Usage = Usage()
+    computed: Usage = Usage()  # noqa: RUF009 (a frozen value)
+    earlier: Usage = Usage()  # noqa: RUF009 (of computed: by engine requests of a past life)
     waiting: int = 0
     running: int = 0
     seen_by_engine: bool = False
@@ -77,6 +78,15 @@ class Lease:
         if self.seen_by_engine and self.waiting == self.running == 0:
             return self.computed
         return None
+
+    def heed(self, waiting: int, running: int, usage: Usage) -> None:
+        """The engine's word. It forgets a lease with none of its requests left, and starts from
+        zero when another comes (lists of prompts), so its totals are added up here."""
+        self.seen_by_engine = True
+        self.waiting, self.running = waiting, running
+        self.computed = self.earlier + usage
+        if waiting == running == 0:
+            self.earlier = self.computed
 
     def give_up(self) -> None:
         """The engine will say nothing more of it: settle with what is known."""
@@ -159,9 +169,7 @@ class LeaseBook:
             lease = self._open.get(name)
             if lease is None:
                 continue
-            lease.waiting, lease.running = waiting, running
-            lease.seen_by_engine = True
-            lease.computed = Usage(*tokens)
+            lease.heed(waiting, running, Usage(*tokens))
             self._changed[name] = lease
             if waiting == 0:
                 self._start(lease)

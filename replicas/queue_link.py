@@ -61,6 +61,7 @@ class QueueLink:
         sender: Sender,
         url: str,
         book: LeaseBook,
+        *,
         exchange: Exchange,
         queue: GlobalQueue,
         settings: LinkSettings,
@@ -72,6 +73,7 @@ class QueueLink:
         self._queue = queue
         self._settings = settings
         self._news = asyncio.Event()
+        self._idle = asyncio.Event()
         self._policy: str | None = None  # to tell the engine
         self._ordered_by: str | None = None
         self._bases: dict[str, float] = {}
@@ -124,14 +126,15 @@ class QueueLink:
                 if charging:
                     next_charge = now + self._settings.charge_interval_s
                 await self._report(call)
+            if self._book.draining and not self._book.busy:
+                self._idle.set()
             await asyncio.sleep(self._settings.report_interval_s)
 
-    async def say_goodbye(self) -> None:
-        """One last call when draining is done: the final settlements, no credits."""
-        with contextlib.suppress(StoreUnavailableError):
-            await self._exchange_with_engine()
-            call = self._call(charging=True)
-            await self._queue.execute(self._sender, call)
+    async def drain(self) -> None:
+        """Take no more grants; returns when every lease is settled (`run` must go on)."""
+        self._book.draining = True
+        self.wake()
+        await self._idle.wait()
 
     async def _exchange_with_engine(self) -> None:
         update: dict[str, Any] = {}

@@ -32,6 +32,8 @@ from replicas.queue_link import LinkSettings, QueueLink
 
 logger = logging.getLogger(__name__)
 
+SETTLE_S = 2.0  # to settle streams that were cut because draining took too long
+
 
 @dataclass(frozen=True, slots=True)
 class ReplicaSettings:
@@ -79,7 +81,7 @@ class QuietServer(uvicorn.Server):
 class FairLLMServer(LLMServer):
     """`LLMServer` that serves its own port, to granted requests only, in VTC order."""
 
-    async def __init__(
+    async def __init__(  # type: ignore[misc]  # Ray Serve awaits constructors
         self, llm_config: LLMConfig, *, settings: ReplicaSettings, store: StoreSource
     ) -> None:
         await super().__init__(llm_config, engine_cls=FairVLLMEngine)
@@ -98,9 +100,9 @@ class FairLLMServer(LLMServer):
             Sender("replica", name),
             f"http://{host}:{port}",
             self._book,
-            self._exchange,
-            queue,
-            settings.link,
+            exchange=self._exchange,
+            queue=queue,
+            settings=settings.link,
         )
         app = await self.__serve_build_asgi_app__()
         app.middleware_stack = None  # vLLM built it already; it is built again with ours
@@ -129,20 +131,25 @@ class FairLLMServer(LLMServer):
     async def __del__(self) -> None:
         """Drain: no more credits, let open streams finish, settle, then go."""
         if hasattr(self, "_linking"):
-            self._book.draining = True
-            self._link.wake()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.drain_s):
-                    while self._book.busy:
-                        await asyncio.sleep(0.05)
-            self._linking.cancel()
-            await self._link.say_goodbye()
-            self._http.should_exit = True
-            await asyncio.wait([self._serving], timeout=5)
-        engine = getattr(self, "engine", None)
+            await self._drain()
         await super().__del__()
-        if engine is not None and engine._engine_client is not None:
-            engine._engine_client.shutdown()
+        if getattr(self, "engine", None) is not None and self.engine._engine_client is not None:
+            self.engine._engine_client.shutdown(timeout=0)  # nothing is left to finish
+        logger.info("the replica is gone")
+
+    async def _drain(self) -> None:
+        logger.info("draining %s open requests", self._book.open_leases)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.drain_s):
+                await self._link.drain()
+        self._http.should_exit = self._http.force_exit = True  # cuts what is still open
+        await asyncio.wait([self._serving], timeout=1)
+        if self._book.busy:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(SETTLE_S):
+                    await self._link.drain()
+        self._linking.cancel()
+        logger.info("drained")
 
     def _wake(self) -> None:
         # Steps are heard before the link is made, and outside any lease.

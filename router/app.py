@@ -61,6 +61,7 @@ class Limits:
 class RouterApp:
     """The ASGI application. `turns`: pool (model) -> its queue."""
 
+    name: str
     clients: Clients
     turns: dict[str, Turns]
     session: aiohttp.ClientSession
@@ -81,12 +82,19 @@ class RouterApp:
             await exchange.refuse(unavailable("the global queue is out of reach; try again"))
         except ClientGoneError:
             pass  # nobody to answer
+        except BrokenAnswerError:
+            raise  # the server cuts the connection: that is how a client learns of it
+        except Exception:
+            logger.exception("a request failed by a fault of the router")
+            await exchange.refuse(
+                ApiError(500, "the router failed on this request", "server_error", "internal_error")
+            )
 
     async def _route(self, exchange: Exchange) -> None:
         path, method = exchange.path, exchange.method
         if method in ("GET", "HEAD"):
             if path == "/healthz":
-                await exchange.answer({"status": "ok"})
+                await exchange.answer({"status": "ok", "router": self.name})
             elif path == "/readyz":
                 await self._readyz(exchange)
             elif path == "/fairness/clients":
@@ -182,11 +190,9 @@ class RouterApp:
         if path in PASS_PATHS:
             path = path.removeprefix("/v1")
         headers = {"content-type": "application/json", HEADER: token.encode(self.grant_key)}
-        own_headers: list[tuple[bytes, bytes]] = []
         if request:
-            headers["x-request-id"] = request
-            own_headers.append((b"x-request-id", request.encode()))
-        await relay(self.session, "POST", f"{url}{path}", data, headers, own_headers, exchange.send)
+            headers["x-request-id"] = request  # vLLM's id; ours is unique, a client's may not be
+        await relay(self.session, f"{url}{path}", data, headers, exchange.send)
 
     def _pool(self, model: str) -> Turns:
         turns = self.turns.get(model)

@@ -54,6 +54,7 @@ class Router:
             queue = await LocatedQueue.open(self._store, pool, settings.queue)
             turns[pool] = Turns(name, queue, settings.queue_limits)
         app = RouterApp(
+            name,
             Clients(settings.keys, settings.admin_key_hashes),
             turns,
             open_session(),

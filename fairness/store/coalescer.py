@@ -19,7 +19,8 @@ class Coalescer:
     """Sends a sender's verbs in order and hands every reply to `on_reply`.
 
     A call that fails is sent again, unchanged, until it succeeds (every verb may be repeated), so
-    a verb once added is never lost while this process lives. Every `heartbeat_s` one is a heartbeat.
+    a verb once added is never lost while this process lives. One call every `heartbeat_s` is a
+    heartbeat.
     """
 
     def __init__(

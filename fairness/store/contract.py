@@ -54,6 +54,11 @@ class Usage:
     cached: int = 0
     output: int = 0
 
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(
+            self.input + other.input, self.cached + other.cached, self.output + other.output
+        )
+
 
 @dataclass(slots=True)
 class Call:

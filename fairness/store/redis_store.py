@@ -1,6 +1,7 @@
 """The global queue in Redis or Valkey (6.2 or later): one script call a round trip.
 
-The script is joined from `lua/` at load time: the state, the policies' orders, the verbs, the call. All keys of a pool share one hash tag, so a pool lives on one node of a Cluster. Grants for
+The script is joined from `lua/` at load time: the state, the policies' orders, the verbs, the
+call. All keys of a pool share one hash tag, so a pool lives on one node of a Cluster. Grants for
 other routers are published on a channel each; those may be lost and are then reconciled.
 """
 
@@ -112,7 +113,7 @@ class RedisQueue:
         except (RedisError, OSError) as error:
             raise StoreUnavailableError(str(error)) from error
         finally:
-            await pubsub.aclose()
+            await pubsub.aclose()  # type: ignore[no-untyped-call]
 
     async def clients(self) -> list[ClientState]:
         """Read every known client in one transaction, with its waiting count in a second."""

@@ -71,7 +71,16 @@ class Pool:
 
     async def leftovers(self) -> list[str]:
         """Keys that should be gone when nothing is waiting or running."""
-        kinds = ("request:", "line:", "leases:", "routed:", "void:", "arrivals", "unseen", "running")
+        kinds = (
+            "request:",
+            "line:",
+            "leases:",
+            "routed:",
+            "void:",
+            "arrivals",
+            "unseen",
+            "running",
+        )
         prefix = "fairlane:1:{tiny}:"
         keys = [key async for key in self.redis.scan_iter(f"{prefix}*")]
         return sorted(key for key in keys if key.removeprefix(prefix).startswith(kinds))
@@ -204,6 +213,15 @@ async def test_charges_are_cumulative_and_repeats_change_nothing(pool: Pool) -> 
     (alice,) = await pool.queue.clients()
     assert (alice.input_tokens, alice.output_tokens, alice.service, alice.counter) == (7, 6, 19, 19)
     assert await pool.leftovers() == []
+
+
+async def test_what_a_stop_string_cut_off_is_given_back(pool: Pool) -> None:
+    await pool.offer(limit=1)
+    await pool.submit("r1", "alice")
+    await pool.report("charge", "r1.1", Usage(7, 0, 9))
+    await pool.report("settle", "r1.1", Usage(7, 0, 6))
+    (alice,) = await pool.queue.clients()
+    assert (alice.output_tokens, alice.counter, alice.service) == (6, 19, 19)
 
 
 async def test_cached_input_is_not_service(pool: Pool) -> None:
@@ -419,7 +437,9 @@ async def test_the_coalescer_shares_round_trips(pool: Pool) -> None:
             return await super().execute(sender, call)
 
     queue = Counting(pool.redis, "tiny", pool.settings)
-    coalescer = Coalescer(queue.execute, ROUTER, lambda reply: granted.extend(g.request for g in reply.grants))
+    coalescer = Coalescer(
+        queue.execute, ROUTER, lambda reply: granted.extend(g.request for g in reply.grants)
+    )
     await pool.offer(limit=1000)
     task = asyncio.create_task(coalescer.run())
     for n in range(1000):
@@ -433,6 +453,8 @@ async def test_the_coalescer_shares_round_trips(pool: Pool) -> None:
 
 
 async def test_all_share_one_secret(redis: Redis) -> None:
-    first, second = await asyncio.gather(shared_secret(redis, "grant"), shared_secret(redis, "grant"))
+    first, second = await asyncio.gather(
+        shared_secret(redis, "grant"), shared_secret(redis, "grant")
+    )
     assert first == second
     assert len(first) == 32

@@ -1,10 +1,11 @@
 -- settle LEASE INPUT CACHED OUTPUT: close a lease, once, with the tokens really used.
+-- They may be less than was charged (what a stop string cut off is not the client's).
 -- 0 0 0 is a refusal: free. Also confirms a lease that was taken back. Idempotent: an
 -- unknown lease is over already. O(log clients).
 local LEARNING_RATE = 0.05 -- of tokens a byte, which estimates the next prompts
 
 local function settle(id, request, input, cached, output)
-  charge_to(id, request, input, cached, output, true)
+  set_charge(id, request, input, cached, output, service_of(input, cached, output))
   release(id, request)
   finish(id, request)
   reply.counters[request.client] = true

@@ -142,21 +142,15 @@ local function service_of(input, cached, output)
   return INPUT_WEIGHT * (input - cached) + OUTPUT_WEIGHT * output
 end
 
--- Bring a lease's charge to the cumulative totals given. Totals only grow, so a repeated
--- or late report changes nothing; the first truth replaces the estimate charged at the
--- grant, which stands until then (and goes at the latest when the lease is settled).
-local function charge_to(id, request, input, cached, output, final)
+-- Set a lease's charge to these cumulative totals; the first truth replaces the estimate that
+-- was charged at the grant.
+local function set_charge(id, request, input, cached, output, service)
   local input0, cached0, output0 = tonumber(request.input), tonumber(request.cached), tonumber(request.output)
-  local input1, cached1, output1 = math.max(input0, input), math.max(cached0, cached), math.max(output0, output)
-  local charged = tonumber(request.charged)
-  local service = service_of(input1, cached1, output1)
-  if input1 == 0 and output1 == 0 and not final then service = charged end
-  if service == charged and input1 == input0 and output1 == output0 then return end
-  add_to_counter(request.client, (service - charged) / tonumber(request.weight))
-  call('HSET', request_key(id), 'input', input1, 'cached', cached1, 'output', output1, 'charged', text(service))
-  count_usage(request.client, input1 - input0, cached1 - cached0, output1 - output0,
-              service_of(input1, cached1, output1) - service_of(input0, cached0, output0))
-  request.input, request.cached, request.output, request.charged = input1, cached1, output1, service
+  add_to_counter(request.client, (service - tonumber(request.charged)) / tonumber(request.weight))
+  call('HSET', request_key(id), 'input', input, 'cached', cached, 'output', output, 'charged', text(service))
+  count_usage(request.client, input - input0, cached - cached0, output - output0,
+              service_of(input, cached, output) - service_of(input0, cached0, output0))
+  request.input, request.cached, request.output, request.charged = input, cached, output, service
 end
 
 -- Take back all that a lease was charged.

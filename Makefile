@@ -1,0 +1,74 @@
+# `make` alone explains itself. Each target makes what it needs, so `make test` works in a fresh
+# clone. Recipes are one line where they can be; what is longer is a script you can read.
+
+SHELL := /bin/sh
+BIN := .venv/bin
+READY := .venv/fairlane-env
+ARGS ?=
+export PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help env model serve demo test test-unit lint format bench-path lock clean redis-server
+
+help:  ## Show this text.
+	@echo 'Fairlane: LLM serving on Ray Serve and vLLM where each client gets its fair share.'
+	@echo
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo 'First time:  make demo          (makes the environment, two to four minutes)'
+	@echo 'Variables:   PYTHON=python3.11  the interpreter for `make env`'
+	@echo '             ARGS="..."         passed on by serve, demo, test, test-unit, bench-path'
+
+# The file is a fingerprint of what .venv was made from: deployments/setup_env.sh writes it, and
+# does nothing while it fits.
+$(READY): requirements/cpu.lock pyproject.toml deployments/setup_env.sh
+	@deployments/setup_env.sh
+
+env: $(READY)  ## Make .venv: Python, Ray, vLLM for CPU, all at locked versions.
+
+model: env  ## Make the tiny random Llama that demos and tests serve.
+	@$(BIN)/python -m deployments.tiny_model
+
+# `exec` leaves no shell between make and the program: the terminal's Ctrl-C reaches it directly.
+# make waits until the program has shut down, and adds no error of its own when that exits with 0.
+serve: env  ## Serve on this machine; Ctrl-C stops it.
+	@exec $(BIN)/fairlane serve $(ARGS)
+
+demo: env  ## Watch two clients compete, with and without fair sharing.
+	@exec $(BIN)/fairlane demo $(ARGS)
+
+test: lint redis-server  ## Lint, then run every test (real Valkey and Redis, real vLLM on CPU).
+	$(BIN)/python -m pytest $(ARGS)
+
+test-unit: env  ## Run only the tests that need no server (seconds).
+	$(BIN)/python -m pytest tests/unit $(ARGS)
+
+lint: env  ## Check style (ruff) and types (mypy).
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: env  ## Rewrite the code in the house style.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench-path: env  ## Measure what Fairlane adds to vLLM's own server, token by token.
+	@exec $(BIN)/python -m loadtests.bench_path $(ARGS)
+
+lock:  ## Resolve requirements/cpu.lock again, keeping the versions that still fit.
+	@requirements/lock.sh $(ARGS)
+
+clean:  ## Remove the environment, the caches and what runs left in .local.
+	rm -rf .venv .local build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Tests run the global queue on Valkey (from the lock) and on Debian's Redis. Where that can't be
+# installed the tests say so and skip.
+redis-server:
+	@command -v redis-server >/dev/null && exit 0; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo 'test: installing redis-server with apt-get'; \
+	    apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes \
+	        --no-install-recommends redis-server >/dev/null && exit 0; \
+	fi; \
+	echo 'test: no redis-server here; tests against Redis will be skipped'

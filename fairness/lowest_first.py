@@ -1,0 +1,84 @@
+"""The member with the lowest key, while keys keep changing.
+
+Wanted: thousands of keys rise a little on every step of the batch, and only now and then
+does somebody ask which is the lowest. Updating a heap on every rise would be wasted work.
+
+Rule: every member has at least one heap entry whose key is **not above** its true key. So a
+rise needs no work at all; only a fall pushes a new entry (``add``).
+
+Why ``lowest`` is right: the entry on top is not above any entry, hence not above any
+member's true key. If the top still tells the truth about its member, that member is the
+lowest. If it doesn't, it is replaced by the truth and we look again.
+
+Cost: ``add`` and each repair are O(log n); the repairs of a ``lowest`` are no more than the
+members whose key rose since. Entries of members that left, and second entries of those that
+fell, are dropped when they reach the top, or all at once when they outnumber the members (a
+rebuild, paid for by the adds and discards that made it necessary), so the heap never holds
+more than 2n + 16 entries.
+"""
+
+import heapq
+from collections.abc import Callable, Iterator
+from typing import Any, Generic, Protocol, TypeVar
+
+
+class Ordered(Protocol):
+    """A key: anything with ``<``, such as floats and tuples of them."""
+
+    def __lt__(self, other: Any, /) -> bool: ...
+
+
+K = TypeVar("K", bound=Ordered)
+
+_SLACK = 16
+
+
+class LowestFirst(Generic[K]):
+    """A set of names that knows which has the lowest ``key(name)``; ties go by name."""
+
+    def __init__(self, key: Callable[[str], K]) -> None:
+        self._key = key
+        self._members: dict[str, None] = {}  # a set that iterates in a repeatable order
+        self._heap: list[tuple[K, str]] = []
+
+    def add(self, member: str) -> None:
+        """Add a member, or take note that a member's key went down."""
+        self._members[member] = None
+        heapq.heappush(self._heap, (self._key(member), member))
+        self._drop_excess()
+
+    def discard(self, member: str) -> None:
+        """Remove a member if it is one."""
+        self._members.pop(member, None)
+        self._drop_excess()
+
+    def lowest(self) -> str | None:
+        """Return the member with the lowest key, ``None`` when there are no members."""
+        while self._heap:
+            key, member = self._heap[0]
+            if member not in self._members:
+                heapq.heappop(self._heap)
+                continue
+            true_key = self._key(member)
+            if true_key == key:
+                return member
+            heapq.heapreplace(self._heap, (true_key, member))
+        return None
+
+    def rebuild(self) -> None:
+        """Read all keys afresh (after ``key`` itself has changed its meaning). O(n)."""
+        self._heap = [(self._key(member), member) for member in self._members]
+        heapq.heapify(self._heap)
+
+    def _drop_excess(self) -> None:
+        if len(self._heap) > 2 * len(self._members) + _SLACK:
+            self.rebuild()
+
+    def __contains__(self, member: object) -> bool:
+        return member in self._members
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._members)

@@ -1,0 +1,347 @@
+"""The VTC scheduler: vLLM's continuous batching, with fairness between clients.
+
+vLLM's scheduler builds one batch per step: it goes on with all running requests, then admits
+waiting ones while slots, tokens and KV cache blocks last. All of that stays vLLM's. What
+changes is who goes first and who pays.
+
+State
+    - a **ledger** that knows for each request its client, its lease and the tokens it used,
+      and a **counter** of weighted service per client (``replicas.ledger``,
+      ``fairness.counters``);
+    - vLLM's two queues, ``waiting`` and ``skipped_waiting``, replaced by fair ones that read
+      those counters (``replicas.waiting_queue``).
+
+Rules
+    1. *Order.* Of all waiting requests the policy's first goes next: under VTC the oldest of
+       the client with the smallest counter. ``skipped_waiting`` holds those that vLLM found
+       not ready when it looked (a grammar compiling, KV on its way, too many LoRAs). Stock
+       drains that queue first; here the heads of both compete, so a client's unready requests
+       do not push ahead of others. Only among equals do the skipped go first, which under
+       FCFS, where all clients are equal, is exactly the stock order.
+    2. *A pop is not an admission.* vLLM also pops what it skips. So a pop is only noted, and
+       decided the next time vLLM asks whose turn it is: running now means admitted, and its
+       prompt is charged before the next request is chosen. That is why one client can't
+       take all the free slots of a step, and why nothing need be taken back.
+    3. *Prompt.* The tokens of a prompt that the prefix cache did not provide are charged when
+       the request is first admitted, whole, in however many chunks they will be computed.
+       Never again after a preemption: recomputing is the engine's loss. A request that ends
+       before its prompt is computed gets the rest back.
+    4. *Output.* Tokens are charged as the engine accepts them: rejected drafts and tokens
+       after a stop cost nothing.
+    5. *Memory.* When blocks run out vLLM preempts the last of ``running``. So when they are
+       low, ``running`` is put in policy order first: the last is then the request admitted
+       last of the client that was served most. (Under FCFS the order is already right.) The
+       preempted request goes back to the head of its client's line.
+
+Why it is right: at every admission the smallest counter of those who wait goes first, all
+service is in the counters before the next decision, and who comes back from idleness is
+lifted. Those are the conditions of the bound proved for VTC (OSDI 2024, theorem 4.4): two
+backlogged clients never differ by more than 2U in service. Counters also follow the global
+queue (see ``exchange``), so the batch keeps the cluster's order and not only its own.
+
+Cost per step: O(1) per running request that made a token, a heap operation of O(log clients)
+per admission, and nothing for requests that only wait. A sort of ``running`` when memory is
+low. Requests that are not ready are looked at in every step that has room for one, as in stock;
+with thousands of them that is three times stock's cost (the lookahead keeps it to a few).
+
+Identity. The replica writes ``{"client", "lease", "weight", "counter"}`` under the key
+``fairlane`` into ``SamplingParams.extra_args``, or for pooling requests into
+``PoolingParams.extra_kwargs`` (``vllm_xargs`` of an HTTP body ends there too: the replica
+must overwrite it always). See ``replicas.ledger.Identity``.
+
+Settings come as ``additional_config={"fairlane": {...}}`` of the engine's arguments: ``policy``
+(``vtc`` or ``fcfs``), ``input_weight``, ``output_weight``.
+
+Hooks. This class extends parts of vLLM that are not a public interface. ``HOOKS`` names them,
+and the start fails with a clear message where one is missing.
+"""
+
+import ctypes
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from vllm import __version__ as vllm_version
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.core.sched.request_queue import RequestQueue, SchedulingPolicy
+from vllm.v1.request import Request, RequestStatus
+
+from fairness.cost import ServiceCost
+from fairness.counters import VirtualTokenCounters
+from fairness.policy import VTC, Key, Policy, policy
+from replicas.ledger import Identity, Ledger
+from replicas.waiting_queue import FairRequestQueue
+
+SUPPORTED_VLLM = "0.29"
+HOOKS = (
+    "schedule",
+    "add_request",
+    "_select_waiting_queue_for_scheduling",
+    "_update_request_with_output",
+    "_preempt_request",
+    "_free_request",
+)
+KEY = "fairlane"
+
+
+class UnsupportedVLLMError(RuntimeError):
+    """This vLLM lacks something that the fair scheduler extends."""
+
+
+class FairScheduler(AsyncScheduler):
+    """vLLM's scheduler, ordering and charging requests by client.
+
+    Used as ``scheduler_cls="replicas.scheduler.FairScheduler"``. It extends the asynchronous
+    scheduler, which vLLM also runs synchronously where asynchrony is off (on CPU).
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        check_hooks(AsyncScheduler)
+        super().__init__(*args, **kwargs)
+        if self.policy is not SchedulingPolicy.FCFS:
+            raise ValueError(
+                "FairScheduler orders requests by client and needs vLLM's own scheduling policy "
+                f"to be 'fcfs', not {self.policy.value!r}"
+            )
+        fair_policy, cost = read_settings(self.vllm_config.additional_config)
+        self._counters = VirtualTokenCounters()
+        self._ledger = Ledger(cost, self._counters)
+        self._fair_policy = fair_policy
+        self._popped: list[Request] = []
+        self._preemptions = 0
+        self.waiting: FairRequestQueue = self._fair_queue(rank=1)
+        self.skipped_waiting: FairRequestQueue = self._fair_queue(rank=0)
+        publish_exchange()
+        die_with_parent()
+
+    # --- what vLLM calls, in the order of a request's life ---------------------------------
+
+    def add_request(self, request: Request) -> None:
+        """Open an account for a new request, then queue it."""
+        if request.request_id not in self.requests:  # else: more input for a session
+            self._ledger.opened(request.request_id, identity_of(request))
+        super().add_request(request)
+
+    def schedule(self, *args: Any, **kwargs: Any) -> Any:
+        """Build the next batch (rules 1, 2 and 5)."""
+        if self._memory_is_low():
+            self._put_most_served_last()
+        output = super().schedule(*args, **kwargs)
+        self._settle_pops()
+        return output
+
+    def _select_waiting_queue_for_scheduling(self) -> RequestQueue | None:
+        self._settle_pops()
+        if not self.skipped_waiting:
+            return self.waiting or None
+        if not self.waiting or self.skipped_waiting.first_key() < self.waiting.first_key():
+            return self.skipped_waiting
+        return self.waiting
+
+    def _update_request_with_output(
+        self, request: Request, new_token_ids: list[int], *args: Any, **kwargs: Any
+    ) -> tuple[list[int], bool]:
+        accepted, stopped = super()._update_request_with_output(
+            request, new_token_ids, *args, **kwargs
+        )
+        if accepted:
+            self._ledger.produced(request.request_id, len(accepted))
+        return accepted, stopped
+
+    def _preempt_request(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        self._preemptions += 1
+        self._ledger.preempted(request.request_id, request.num_computed_tokens)
+        super()._preempt_request(request, *args, **kwargs)
+
+    def _free_request(self, request: Request, *args: Any, **kwargs: Any) -> Any:
+        """Close the account of a request that finished, failed or was aborted in any state."""
+        client = self._ledger.ended(request.request_id, request.num_computed_tokens)
+        if client is not None:
+            self._reorder(client)
+        return super()._free_request(request, *args, **kwargs)
+
+    # --- what the replica calls, between steps ----------------------------------------------
+
+    def exchange(self, update: Mapping[str, Any]) -> dict[str, Any]:
+        """Take news from the replica's event loop and report what changed here.
+
+        It runs on the scheduler's thread, between steps (``EngineCore.fairlane_exchange``), so
+        it needs no locks.
+
+        Args:
+            update: all keys are optional.
+                ``base``: {client: base}, see ``fairness.counters``; unknown clients are skipped.
+                ``policy``: the policy's name, to switch; ``None`` leaves it.
+                ``forget``: [client, ...], to drop those that are idle and fully reported.
+
+        Returns:
+            ``leases``: [lease, waiting, running, input, cached, output] for each lease that
+            changed since the last exchange: its engine requests never admitted yet, those
+            admitted and not ended (preempted ones too), and its tokens. Both 0: it has ended,
+            and this is its last report.
+            ``charged``: {client: weighted service charged here in total} for the clients that
+            have live requests or were charged since the last exchange. A client that was to be
+            forgotten and is not in it is forgotten; its total starts from 0 if it returns.
+            ``waiting``, ``running``: engine requests in the queues (preempted ones too), in
+            the batch. ``kv_usage``: 0 to 1. ``preemptions``: since the start.
+
+        Raises:
+            ValueError: the policy is unknown or a base is not a finite number.
+        """
+        if (name := update.get("policy")) is not None:
+            self._switch_policy(name)
+        base = update.get("base") or {}
+        self._ledger.set_bases(base)
+        for client in base:
+            self._reorder(client)
+        self._ledger.forget(update.get("forget") or ())
+        leases, charged = self._ledger.report()
+        running, waiting = self.get_request_counts()
+        return {
+            "leases": leases,
+            "charged": charged,
+            "waiting": waiting,
+            "running": running,
+            "kv_usage": float(self.kv_cache_manager.usage),
+            "preemptions": self._preemptions,
+        }
+
+    # --- inside -----------------------------------------------------------------------------
+
+    def _fair_queue(self, *, rank: int) -> FairRequestQueue:
+        return FairRequestQueue(
+            self._fair_policy,
+            self._counters.counter,
+            lambda request: self._ledger.client_of(request.request_id),
+            self._popped.append,
+            rank=rank,
+        )
+
+    def _settle_pops(self) -> None:
+        """Charge the prompts of those popped requests that were admitted (rules 2 and 3)."""
+        for request in self._popped:
+            if request.status is RequestStatus.RUNNING:
+                prefill = request.prefill_stats  # gone once the first output was taken
+                self._ledger.admitted(
+                    request.request_id,
+                    request.num_prompt_tokens,
+                    0 if prefill is None else prefill.num_cached_tokens,
+                )
+        self._popped.clear()
+
+    def _memory_is_low(self) -> bool:
+        """Whether this step may have to preempt: fewer blocks free than it could ask for."""
+        requests = len(self.running)
+        if requests < 2:
+            return False
+        tokens = self.max_num_scheduled_tokens + requests * self.num_lookahead_tokens
+        # Every request may also start one block that it doesn't fill.
+        most = sum(
+            requests + 1 + tokens // group.kv_cache_spec.block_size
+            for group in self.kv_cache_config.kv_cache_groups
+        )
+        return bool(self.kv_cache_manager.block_pool.get_num_free_blocks() < most)
+
+    def _put_most_served_last(self) -> None:
+        """Put ``running`` in policy order: vLLM preempts from its end (rule 5).
+
+        The sort is stable, so each client's requests stay in the order of their admission.
+        """
+        client_of, counter = self._ledger.client_of, self._counters.counter
+
+        def key(request: Request) -> Key:
+            client = client_of(request.request_id)
+            return self._fair_policy.key(counter(client), client, (0, 0))
+
+        self.running.sort(key=key)
+
+    def _switch_policy(self, name: str) -> None:
+        self._fair_policy = policy(name)
+        self.waiting.set_policy(self._fair_policy)
+        self.skipped_waiting.set_policy(self._fair_policy)
+
+    def _reorder(self, client: str) -> None:
+        """Take note that a client's counter may have gone down."""
+        self.waiting.reorder(client)
+        self.skipped_waiting.reorder(client)
+
+
+def identity_of(request: Request) -> Identity:
+    """Read whose request it is from where the replica wrote it."""
+    if request.sampling_params is not None:
+        fields = request.sampling_params.extra_args
+    else:
+        fields = getattr(request.pooling_params, "extra_kwargs", None)
+    return Identity.read((fields or {}).get(KEY))
+
+
+def read_settings(additional_config: Any) -> tuple[Policy, ServiceCost]:
+    """Return the policy and the cost that ``additional_config["fairlane"]`` asks for.
+
+    Raises:
+        ValueError: a setting is unknown or has an impossible value.
+    """
+    section = additional_config.get(KEY) if isinstance(additional_config, dict) else None
+    given = dict(section or {})
+    order = policy(given.pop("policy", VTC.name))
+    weights = {
+        name: float(given.pop(name)) for name in ("input_weight", "output_weight") if name in given
+    }
+    if given:
+        raise ValueError(
+            f"unknown settings in additional_config[{KEY!r}]: {', '.join(sorted(given))}; "
+            "there are: policy, input_weight, output_weight"
+        )
+    return order, ServiceCost(**weights)
+
+
+def check_hooks(base: type) -> None:
+    """Make sure that vLLM's scheduler still has the methods that this one extends.
+
+    Raises:
+        UnsupportedVLLMError: names what is missing and the version that is supported.
+    """
+    missing = [name for name in HOOKS if not callable(getattr(base, name, None))]
+    if missing:
+        raise UnsupportedVLLMError(
+            f"FairScheduler extends vLLM {SUPPORTED_VLLM}; the scheduler of vLLM "
+            f"{vllm_version} has no {', '.join(missing)}. "
+            f"Install vLLM {SUPPORTED_VLLM}, or leave scheduler_cls unset to serve without "
+            "fairness inside the batch."
+        )
+
+
+def publish_exchange() -> None:
+    """Make ``exchange`` callable from the replica's process.
+
+    ``AsyncLLM.engine_core.call_utility_async(name, ...)`` calls the method ``name`` of the
+    ``EngineCore`` object, between steps. The scheduler is built by that object and has no
+    reference to it, so the method goes onto the class.
+    """
+    from vllm.v1.engine.core import EngineCore
+
+    def fairlane_exchange(self: Any, update: dict) -> dict:
+        return self.scheduler.exchange(update)
+
+    EngineCore.fairlane_exchange = fairlane_exchange
+
+
+def die_with_parent() -> None:
+    """Have Linux kill this engine process when the replica that started it is gone.
+
+    vLLM's engine process otherwise outlives a replica that was killed, and holds its GPU.
+    Only done in a process that vLLM started for an engine and named so: where the engine runs
+    inside the replica's own process (or a test's), the parent is somebody else.
+    """
+    if (
+        sys.platform == "linux"
+        and multiprocessing.parent_process() is not None
+        and multiprocessing.current_process().name.startswith("EngineCore")
+    ):
+        pr_set_pdeathsig = 1
+        if ctypes.CDLL(None, use_errno=True).prctl(pr_set_pdeathsig, signal.SIGKILL) != 0:
+            error = ctypes.get_errno()
+            raise OSError(error, f"prctl(PR_SET_PDEATHSIG): {os.strerror(error)}")

@@ -1,0 +1,77 @@
+"""Configurations: the ready-made ones are sound, unsound ones are refused with a reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+import deployments
+from deployments.config import AppConfig
+from router.clients import hash_key
+
+FOLDER = Path(deployments.__file__).parent
+POOL: dict[str, Any] = {"llm": {"model_loading_config": {"model_id": "tiny"}}}
+
+
+def args_of(name: str) -> dict[str, Any]:
+    (application,) = yaml.safe_load((FOLDER / name).read_text())["applications"]
+    assert application["import_path"] == "deployments.app:build"
+    return dict(application["args"])
+
+
+def test_local_has_development_clients() -> None:
+    config = AppConfig(**args_of("local.yaml"))
+    clients = {client.name: client for _, client in config.client_keys()}
+    assert {name: client.weight for name, client in clients.items()} == {
+        "alice": 1,
+        "bob": 1,
+        "carol": 2,
+    }
+    assert config.admin_hashes() == (hash_key("sk-local-admin"),)
+
+
+def test_gpu_has_no_keys_and_no_embedded_store() -> None:
+    config = AppConfig(**args_of("gpu.yaml"))
+    assert config.client_keys() == ()
+    assert config.admin_hashes() == ()
+    assert config.store.url.startswith("redis://")
+
+
+def test_both_files_have_the_same_shape() -> None:
+    local, gpu = args_of("local.yaml"), args_of("gpu.yaml")
+    assert set(gpu) - {"admin_key_hashes"} <= set(local)
+
+
+def test_redis_url_overrides_the_config(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    config = AppConfig(pools=(POOL,))  # type: ignore[arg-type]
+    assert config.store.resolved() == "embedded"
+    monkeypatch.setenv("REDIS_URL", "redis://elsewhere")
+    assert config.store.resolved() == "redis://elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("args", "why"),
+    [
+        ({"pools": []}, "pools"),
+        ({"pools": [{"llm": {}}]}, "model_id"),
+        ({"pools": [POOL], "polcy": "vtc"}, "polcy"),
+        ({"pools": [POOL], "policy": "random"}, "vtc"),
+        ({"pools": [POOL, POOL]}, "same model"),
+        ({"pools": [POOL], "clients": [{"name": "a"}, {"name": "a"}]}, "same client"),
+        (
+            {"pools": [POOL], "clients": [{"name": n, "keys": ["k"]} for n in "ab"]},
+            "same key",
+        ),
+        ({"pools": [POOL], "clients": [{"name": "a", "weight": 0}]}, "greater than 0"),
+        ({"pools": [POOL], "clients": [{"name": "a", "key_hashes": ["sk-1"]}]}, "hash-key"),
+        ({"pools": [POOL], "cost": {"input": -1}}, "greater than or equal"),
+    ],
+)
+def test_unsound_configurations_are_refused(args: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        AppConfig(**args)

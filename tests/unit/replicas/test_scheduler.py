@@ -1,0 +1,596 @@
+"""The fair scheduler: vLLM's real one underneath, a fake model on top (see fake_engine)."""
+
+import ctypes
+import multiprocessing
+import random
+from statistics import mean
+from types import SimpleNamespace
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.request import RequestStatus
+
+from replicas.scheduler import (
+    HOOKS,
+    FairScheduler,
+    UnsupportedVLLMError,
+    check_hooks,
+    die_with_parent,
+    publish_exchange,
+)
+from tests.unit.replicas.fake_engine import BLOCK, FakeEngine
+
+FCFS = {"policy": "fcfs"}
+
+
+def fair(**kwargs) -> FakeEngine:
+    return FakeEngine(FairScheduler, **kwargs)
+
+
+def stock(**kwargs) -> FakeEngine:
+    return FakeEngine(AsyncScheduler, **kwargs)
+
+
+def charged(engine: FakeEngine, client: str) -> float:
+    return engine.scheduler._counters.charged(client)
+
+
+def assert_nothing_is_left(engine: FakeEngine) -> None:
+    """After everything has ended and was reported, only clients' counters remain."""
+    engine.exchange()
+    clients = list(engine.scheduler._counters._accounts)
+    reply = engine.exchange(forget=clients)
+    assert (reply["leases"], reply["charged"]) == ([], {})
+    scheduler = engine.scheduler
+    ledger = scheduler._ledger
+    assert not ledger._requests and not ledger._clients and not ledger._leases
+    assert not ledger._changed_clients and not ledger._changed_leases
+    assert len(scheduler._counters) == 0 and not scheduler._popped
+    for queue in (scheduler.waiting, scheduler.skipped_waiting):
+        assert not queue._queue._lines and not queue._queue._client_of
+
+
+# --- order ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("run_ahead", [False, True])
+def test_a_flood_does_not_delay_a_polite_client(run_ahead):
+    latency, steps = {}, {}
+    for name, engine in {
+        "stock": stock(run_ahead=run_ahead),
+        "fair": fair(run_ahead=run_ahead),
+    }.items():
+        for _ in range(200):
+            engine.send("flood", output=32)
+        for _ in range(20):
+            engine.step()
+        polite = [engine.send("polite", output=32) for _ in range(20)]
+        engine.run()
+        latency[name] = mean(step - 20 for step, request in engine.finished if request in polite)
+        steps[name] = engine.steps
+    assert steps["fair"] == steps["stock"], "fairness costs no work"
+    assert latency["fair"] < latency["stock"] / 4
+
+
+def test_one_client_cannot_take_all_free_slots_of_a_step():
+    engine = fair(slots=4)
+    for _ in range(10):
+        engine.send("a")
+    for _ in range(10):
+        engine.send("b")
+    engine.step()
+    assert engine.admission_order() == ["a-0", "b-10", "a-1", "b-11"]
+
+
+def test_service_follows_weights():
+    engine = fair(slots=8)
+    for _ in range(300):
+        engine.send("light", weight=1.0)
+        engine.send("heavy", weight=3.0)
+    for _ in range(200):
+        engine.step()
+    service = {
+        client: charged(engine, client) * weight for client, weight in [("light", 1), ("heavy", 3)]
+    }
+    assert service["heavy"] / service["light"] == pytest.approx(3, rel=0.05)
+
+
+def test_two_overloading_clients_stay_within_2u():
+    slots, longest, most_output = 8, 400, 60
+    engine = fair(slots=slots, batch_tokens=128)
+    rng = random.Random(1)
+    for _ in range(150):
+        engine.send("short", prompt=rng.randint(1, 20), output=rng.randint(1, 10))
+        engine.send("long", prompt=rng.randint(100, longest), output=rng.randint(20, most_output))
+    u = max(longest, 2 * slots * (longest + most_output))
+    worst = 0.0
+    while len(engine.finished) < 200:
+        engine.step()
+        if not all(
+            any(r.startswith(client) for r in engine.scheduler._ledger._requests)
+            for client in ("short", "long")
+        ):
+            break
+        worst = max(worst, abs(charged(engine, "short") - charged(engine, "long")))
+    assert 0 < worst <= 2 * u
+
+
+def test_a_returning_client_has_not_saved_up_its_idle_time():
+    engine = fair(slots=1)
+    first = engine.send("returns")
+    engine.run(until=[first])
+    for _ in range(100):
+        engine.send("stays")
+    for _ in range(300):
+        engine.step()
+    for _ in range(10):
+        engine.send("returns")
+    del engine.admitted[:]
+    for _ in range(100):
+        engine.step()
+    turns = [request.split("-")[0] for request in engine.admission_order()]
+    assert abs(turns.count("returns") - turns.count("stays")) <= 2
+
+
+def test_the_order_follows_the_global_counters():
+    engine = fair(slots=1)
+    for client, counter in (("a", 900.0), ("b", 100.0), ("c", 500.0)):
+        engine.send(client, counter=counter)
+    engine.exchange(base={"c": 50.0, "stranger": 1.0})
+    engine.run()
+    assert [request[0] for request in engine.admission_order()] == ["c", "b", "a"]
+
+
+def test_a_request_that_is_not_ready_lets_others_pass_and_costs_nothing_until_it_runs():
+    engine = fair(slots=1)
+    unready = engine.send("a", prompt=10, output=1, ready=False)
+    engine.send("b", output=1)
+    for _ in range(3):
+        engine.step()
+    assert charged(engine, "a") == 0
+    assert engine.admission_order() == ["b-1"]
+    engine.make_ready(unready)
+    engine.run()
+    assert charged(engine, "a") == 12
+    assert_nothing_is_left(engine)
+
+
+def test_skipped_requests_do_not_go_before_clients_with_less_service():
+    engine = fair(slots=1)
+    skipped = engine.send("served", counter=50.0, ready=False)
+    engine.send("starved", counter=10.0)
+    engine.make_ready(skipped)
+    engine.step()
+    assert engine.admission_order() == ["starved-1"]
+
+
+def test_requests_that_are_not_ready_keep_their_places_step_after_step():
+    engine = fair(slots=4)
+    for number in range(500):
+        engine.send(f"c{number % 50}", ready=False)
+    for _ in range(5):
+        engine.step()
+    queue = engine.scheduler.skipped_waiting._queue
+    assert len(queue) == 500
+    assert len(queue._order._heap) <= 2 * 50 + 16
+    numbers = [[int(r.request_id.split("-")[1]) for r in line] for line in queue._lines.values()]
+    assert all(line == sorted(line) for line in numbers)
+
+
+# --- FCFS is stock --------------------------------------------------------------------------
+
+
+def drive(engine: FakeEngine, seed: int) -> tuple[list, list, int]:
+    """Send, step, abort and finish grammars at random; return all that happened."""
+    rng = random.Random(seed)
+    shared = [5] * 200
+    unready: list[str] = []
+    for _ in range(120):
+        for _ in range(rng.randint(0, 3)):
+            prompt = rng.randint(1, 150)
+            ready = rng.random() < 0.8
+            request = engine.send(
+                rng.choice("abc"),
+                prompt=[*shared[:prompt], rng.randint(10, 99)] if rng.random() < 0.5 else prompt,
+                output=rng.randint(1, 60),
+                ready=ready,
+            )
+            if not ready:
+                unready.append(request)
+        if unready and rng.random() < 0.5:
+            engine.make_ready(unready.pop(rng.randrange(len(unready))))
+        alive = sorted(engine.scheduler.requests)
+        if alive and rng.random() < 0.1:
+            engine.abort(rng.choice(alive))
+        engine.step()
+    for request in unready:
+        engine.make_ready(request)
+    engine.run()
+    return engine.admitted, engine.finished, engine.steps
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("run_ahead", [False, True])
+def test_fcfs_is_exactly_stock(seed, run_ahead):
+    """Same requests admitted and finished in the same steps, with preemptions and aborts."""
+    tight = {
+        "slots": 6,
+        "batch_tokens": 100,
+        "blocks": 20,
+        "prefix_cache": seed % 2 == 0,
+        "run_ahead": run_ahead,
+    }
+    engine = fair(settings=FCFS, **tight)
+    assert drive(engine, seed) == drive(stock(**tight), seed)
+    assert engine.exchange()["preemptions"] > 0
+    assert_nothing_is_left(engine)
+
+
+def test_a_single_client_is_served_as_stock_would():
+    tight = {"slots": 6, "batch_tokens": 100, "blocks": 20}
+    ours, theirs = fair(**tight), stock(**tight)
+    for engine in (ours, theirs):
+        rng = random.Random(0)
+        for _ in range(80):
+            engine.send("only", prompt=rng.randint(1, 150), output=rng.randint(1, 60))
+        engine.run()
+    assert (ours.admitted, ours.finished) == (theirs.admitted, theirs.finished)
+
+
+# --- charges --------------------------------------------------------------------------------
+
+
+def test_a_chunked_prompt_is_charged_whole_and_once():
+    engine = fair(batch_tokens=64)
+    engine.send("a", prompt=500, output=4)
+    engine.step()
+    assert charged(engine, "a") == 500
+    engine.step()
+    assert charged(engine, "a") == 500
+    engine.run()
+    assert charged(engine, "a") == 500 + 2 * 4
+
+
+def test_a_cached_prefix_is_not_charged():
+    engine = fair(prefix_cache=True)
+    shared = list(range(10, 10 + 10 * BLOCK))
+    for client in ("first", "second"):
+        engine.send(client, prompt=[*shared, 5], output=1, lease=client)
+        engine.run()
+    leases = {lease: rest for lease, *rest in engine.exchange()["leases"]}
+    assert leases["first"] == [0, 0, 10 * BLOCK + 1, 0, 1]
+    assert leases["second"] == [0, 0, 10 * BLOCK + 1, 10 * BLOCK, 1]
+    assert charged(engine, "first") == 10 * BLOCK + 1 + 2
+    assert charged(engine, "second") == 1 + 2
+
+
+def test_costs_are_configured():
+    engine = fair(settings={"input_weight": 0.5, "output_weight": 4.0})
+    engine.send("a", prompt=10, output=3)
+    engine.run()
+    assert charged(engine, "a") == 5 + 12
+
+
+def test_pooling_requests_pay_for_their_input():
+    engine = fair()
+    engine.send("a", prompt=30, pooling=True, lease="l")
+    engine.run()
+    assert engine.exchange()["leases"] == [["l", 0, 0, 30, 0, 0]]
+    assert charged(engine, "a") == 30
+
+
+@pytest.mark.parametrize("identity", [None, "forged", {"client": "x", "weight": -1}])
+def test_requests_without_a_usable_identity_are_nobodys(identity):
+    engine = fair()
+    engine.send(None, prompt=10, output=1, identity=identity)
+    engine.run()
+    reply = engine.exchange()
+    assert (reply["leases"], reply["charged"]) == ([], {"": 12.0})
+
+
+# --- memory ---------------------------------------------------------------------------------
+
+
+def test_the_most_served_clients_youngest_request_is_preempted_and_pays_once():
+    # Both clients' requests fill two blocks each; then there is one for the four of them
+    # (vLLM keeps a block for itself). Stock would preempt starved-3, the last admitted.
+    engine = fair(slots=4, blocks=1 + 2 * 4 + 1)
+    engine.send("served", prompt=BLOCK, output=70, counter=10_000.0)
+    engine.send("served", prompt=BLOCK, output=70)
+    engine.step()
+    engine.send("starved", prompt=BLOCK, output=70, counter=1.0)
+    engine.send("starved", prompt=BLOCK, output=70)
+    while not engine.exchange()["preemptions"]:
+        engine.step()
+    victims = [r for r in engine.requests.values() if r.status == RequestStatus.PREEMPTED]
+    assert [v.request_id for v in victims] == ["served-1"]
+    reply = engine.exchange()
+    assert (reply["waiting"], reply["running"]) == (1, 3)
+    engine.run()
+    assert len(engine.finished) == 4
+    for client in ("served", "starved"):
+        assert charged(engine, client) == 2 * (BLOCK + 2 * 70)
+    assert_nothing_is_left(engine)
+
+
+@pytest.mark.parametrize("run_ahead", [False, True])
+def test_scarce_memory_loses_nothing_and_charges_nothing_twice(run_ahead):
+    engine = fair(slots=6, batch_tokens=128, blocks=16, run_ahead=run_ahead)
+    rng = random.Random(3)
+    due = {"a": 0, "b": 0, "c": 0}
+    for _ in range(60):
+        client, prompt, output = rng.choice("abc"), rng.randint(1, 200), rng.randint(1, 150)
+        engine.send(client, prompt=prompt, output=output)
+        due[client] += prompt + 2 * output
+    engine.run()
+    reply = engine.exchange()
+    assert reply["preemptions"] > 5
+    assert len(engine.finished) == 60
+    assert reply["charged"] == due
+    assert reply["kv_usage"] == 0
+    assert_nothing_is_left(engine)
+
+
+# --- aborts ---------------------------------------------------------------------------------
+
+
+def test_aborted_while_waiting_costs_nothing():
+    engine = fair(slots=1)
+    engine.send("a", output=50)
+    waiting = engine.send("b", lease="l")
+    engine.step()
+    engine.abort(waiting)
+    reply = engine.exchange()
+    assert reply["leases"] == [["l", 0, 0, 0, 0, 0]]
+    assert reply["charged"]["b"] == 0
+
+
+@pytest.mark.parametrize("run_ahead", [False, True])
+def test_aborted_in_prefill_pays_for_the_chunks_computed(run_ahead):
+    engine = fair(batch_tokens=64, run_ahead=run_ahead)
+    request = engine.send("a", prompt=500, lease="l")
+    engine.step()
+    engine.step()
+    engine.abort(request)
+    assert charged(engine, "a") == 128
+    assert engine.exchange()["leases"] == [["l", 0, 0, 128, 0, 0]]
+    engine.run()
+    assert_nothing_is_left(engine)
+
+
+def test_aborted_in_prefill_after_a_cached_prefix_pays_for_the_chunks_computed():
+    engine = fair(batch_tokens=64, prefix_cache=True)
+    shared = [5] * (8 * BLOCK)
+    engine.send("first", prompt=shared, output=1)
+    engine.run()
+    request = engine.send("a", prompt=shared + [6] * 200, lease="l")
+    engine.step()
+    engine.abort(request)
+    assert charged(engine, "a") == 64
+    assert engine.exchange()["leases"][-1] == ["l", 0, 0, 8 * BLOCK + 64, 8 * BLOCK, 0]
+
+
+def test_aborted_while_decoding_pays_for_the_tokens_made():
+    engine = fair()
+    request = engine.send("a", prompt=10, output=50)
+    for _ in range(5):
+        engine.step()
+    engine.abort(request)
+    assert charged(engine, "a") == 10 + 2 * 5
+
+
+def test_aborted_while_preempted_pays_for_what_was_computed_before():
+    engine = fair(slots=2, blocks=5, batch_tokens=64)
+    engine.send("a", prompt=BLOCK, output=90)
+    engine.send("b", prompt=BLOCK, output=90, counter=500.0)
+    while not engine.exchange()["preemptions"]:
+        engine.step()
+    victim = engine.requests["b-1"]
+    assert victim.status == RequestStatus.PREEMPTED
+    made = victim.num_output_tokens
+    engine.abort("b-1")
+    assert charged(engine, "b") == BLOCK + 2 * made
+    engine.run()
+    assert_nothing_is_left(engine)
+
+
+def test_a_refund_moves_its_client_forward():
+    engine = fair(slots=2, batch_tokens=64)
+    engine.send("a", prompt=16, output=200)
+    long = engine.send("b", prompt=1_000)
+    engine.step()
+    engine.send("a", counter=900.0)
+    engine.send("b")
+    assert engine.scheduler.waiting.peek_request().request_id == "a-2"
+    engine.abort(long)
+    engine.step()
+    assert engine.admission_order()[-1] == "b-3"
+
+
+# --- leases and the exchange ----------------------------------------------------------------
+
+
+def test_the_requests_of_one_lease_are_added_up():
+    engine = fair(slots=2)
+    for output in (2, 6, 4):
+        engine.send("a", prompt=10, output=output, lease="l")
+    assert engine.exchange()["leases"] == [["l", 3, 0, 0, 0, 0]]
+    engine.step()
+    assert engine.exchange()["leases"] == [["l", 1, 2, 20, 0, 2]]
+    engine.run()
+    assert engine.exchange()["leases"] == [["l", 0, 0, 30, 0, 12]]
+    assert engine.exchange()["leases"] == [], "an end is reported once"
+
+
+def test_the_exchange_reports_only_what_changed():
+    engine = fair(slots=1)
+    engine.send("a", output=2, lease="runs")
+    engine.send("b", lease="waits")
+    engine.step()
+    assert {lease for lease, *_ in engine.exchange()["leases"]} == {"runs", "waits"}
+    engine.step()
+    reply = engine.exchange()
+    assert [lease for lease, *_ in reply["leases"]] == ["runs"]
+    assert set(reply["charged"]) == {"a", "b"}
+    assert set(engine.exchange()["charged"]) == {"b"}, "a is idle and reported, b is live"
+
+
+def test_the_reply_is_plain_data():
+    engine = fair()
+    engine.send("a", lease="l", counter=3.0)
+    engine.step()
+    reply = engine.exchange(base={"a": 1.5}, policy=None, forget=["a"])
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(reply)) == reply
+    assert set(reply) == {"leases", "charged", "waiting", "running", "kv_usage", "preemptions"}
+    assert 0 < reply["kv_usage"] < 1
+    assert type(reply["kv_usage"]) is float
+
+
+def test_forgetting_keeps_clients_with_live_requests():
+    engine = fair()
+    engine.send("a", output=3)
+    engine.step()
+    assert engine.exchange(forget=["a"])["charged"] == {"a": 18.0}
+    engine.run()
+    assert engine.exchange(forget=["a"])["charged"] == {"a": 22.0}, "first told, then forgotten"
+    assert engine.exchange(forget=["a"])["charged"] == {}
+    engine.send("a", prompt=5)
+    engine.step()
+    assert engine.exchange()["charged"] == {"a": 7.0}
+
+
+def test_the_policy_is_switched_while_running():
+    engine = fair(slots=1, settings=FCFS)
+    for _ in range(3):
+        engine.send("a", output=1)
+    engine.send("b", output=1)
+    engine.step()
+    engine.exchange(policy="vtc")
+    engine.step()
+    engine.exchange(policy="fcfs")
+    engine.run()
+    assert engine.admission_order() == ["a-0", "b-3", "a-1", "a-2"]
+    with pytest.raises(ValueError, match="choose one of"):
+        engine.exchange(policy="lifo")
+
+
+EVENTS = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("send"),
+            st.sampled_from("abc"),
+            st.integers(1, 150),
+            st.integers(1, 60),
+            st.integers(0, 5),
+        ),
+        st.tuples(st.just("step"), st.integers(1, 12)),
+        st.tuples(st.just("abort"), st.integers(0, 1_000)),
+        st.tuples(st.just("base"), st.sampled_from("abc"), st.integers(0, 500)),
+        st.tuples(st.just("policy"), st.sampled_from(["vtc", "fcfs"])),
+    ),
+    max_size=40,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(EVENTS, st.booleans(), st.booleans())
+def test_charges_equal_tokens_times_cost_in_any_history(events, prefix_cache, run_ahead):
+    """All that clients were charged is what their leases used, at every moment, exactly."""
+    engine = fair(
+        slots=4, batch_tokens=100, blocks=14, prefix_cache=prefix_cache, run_ahead=run_ahead
+    )
+    leases: dict[str, list[int]] = {}
+    charges: dict[str, float] = {}
+
+    def check() -> None:
+        reply = engine.exchange()
+        charges.update(reply["charged"])
+        leases.update({lease: counts for lease, *counts in reply["leases"]})
+        due = dict.fromkeys(charges, 0)
+        for lease, (_, _, input_tokens, cached, output) in leases.items():
+            due[lease[0]] += input_tokens - cached + 2 * output
+        assert charges == due
+        live = sum(waiting + running for waiting, running, *_ in leases.values())
+        assert (
+            live == reply["waiting"] + reply["running"] == len(engine.scheduler._ledger._requests)
+        )
+
+    for number, (verb, *rest) in enumerate(events):
+        if verb == "send":
+            client, prompt, output, shared = rest
+            tokens = ([5] * 200)[:prompt] if shared else prompt
+            lease = f"{client}{number}"
+            for _ in range(1 + (shared == 1)):
+                engine.send(client, prompt=tokens, output=output, lease=lease)
+        elif verb == "step":
+            for _ in range(rest[0]):
+                engine.step()
+        elif verb == "abort" and engine.scheduler.requests:
+            alive = sorted(engine.scheduler.requests)
+            engine.abort(alive[rest[0] % len(alive)])
+        elif verb == "base":
+            engine.exchange(base={rest[0]: float(rest[1])})
+        elif verb == "policy":
+            engine.exchange(policy=rest[0])
+        check()
+    engine.run()
+    check()
+    assert all(counts[:2] == [0, 0] for counts in leases.values())
+    assert_nothing_is_left(engine)
+
+
+# --- start ----------------------------------------------------------------------------------
+
+
+def test_a_missing_hook_is_named_with_the_version_that_has_it():
+    check_hooks(AsyncScheduler)
+    other = type("Other", (), {name: print for name in HOOKS if name != "_preempt_request"})
+    with pytest.raises(UnsupportedVLLMError, match=r"vLLM 0\.29.* has no _preempt_request\."):
+        check_hooks(other)
+
+
+def test_settings_that_make_no_sense_are_refused():
+    with pytest.raises(ValueError, match="choose one of: fcfs, vtc"):
+        fair(settings={"policy": "lottery"})
+    with pytest.raises(ValueError, match=r"unknown settings .*: polcy; there are: policy"):
+        fair(settings={"polcy": "vtc"})
+    with pytest.raises(ValueError, match="'fcfs', not 'priority'"):
+        fair(scheduling_policy="priority")
+
+
+def test_the_exchange_is_a_method_of_the_engine_core():
+    from vllm.v1.engine.core import EngineCore
+
+    publish_exchange()
+    engine = fair()
+    engine.send("a")
+    core = SimpleNamespace(scheduler=engine.scheduler)
+    assert EngineCore.fairlane_exchange(core, {})["charged"] == {"a": 0.0}
+
+
+def death_signal() -> int:
+    """Return the signal this process gets when its parent dies."""
+    pr_get_pdeathsig = 2
+    number = ctypes.c_int()
+    ctypes.CDLL(None).prctl(pr_get_pdeathsig, ctypes.byref(number))
+    return number.value
+
+
+def test_only_an_engine_process_dies_with_its_parent():
+    fair()
+    assert death_signal() == 0, "this is the tests' own process"
+    fork = multiprocessing.get_context("fork")
+    for name, expected in (("EngineCore", 9), ("EngineCore_DP0", 9), ("SomethingElse", 0)):
+        answers = fork.SimpleQueue()
+
+        def child(answers=answers) -> None:
+            die_with_parent()
+            answers.put(death_signal())
+
+        process = fork.Process(target=child, name=name)
+        process.start()
+        process.join(30)
+        assert answers.get() == expected

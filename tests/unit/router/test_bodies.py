@@ -1,0 +1,88 @@
+"""Bodies are bounded before they are held, and stripped before they are sent on."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from router.bodies import RESERVED_FIELDS, ClientGoneError, check_body, read_body
+from router.errors import ApiError
+
+
+def receiving(*messages: dict[str, Any]) -> Any:
+    left = list(messages)
+
+    async def receive() -> dict[str, Any]:
+        return left.pop(0)
+
+    return receive
+
+
+def part(body: bytes, more: bool) -> dict[str, Any]:
+    return {"type": "http.request", "body": body, "more_body": more}
+
+
+async def test_a_body_in_parts_is_whole() -> None:
+    receive = receiving(part(b"ab", True), part(b"", True), part(b"c", False))
+    assert await read_body(receive, None, limit=3) == b"abc"
+
+
+async def test_a_length_beyond_the_limit_is_refused_unread() -> None:
+    with pytest.raises(ApiError, match="larger than 3") as error:
+        await read_body(receiving(), "4", limit=3)
+    assert error.value.status == 413
+
+
+async def test_a_lying_length_does_not_help() -> None:
+    with pytest.raises(ApiError):
+        await read_body(receiving(part(b"abcd", True)), "1", limit=3)
+
+
+async def test_a_client_that_leaves_while_sending_is_gone() -> None:
+    with pytest.raises(ClientGoneError):
+        await read_body(receiving(part(b"a", True), {"type": "http.disconnect"}), None, limit=3)
+
+
+def test_a_sound_body_is_sent_on_as_it_came() -> None:
+    data = b'{ "model": "tiny",  "prompt": "x" }'
+    assert check_body(data).data is data
+
+
+@given(
+    st.sets(st.sampled_from(sorted(RESERVED_FIELDS)), min_size=1),
+    st.dictionaries(st.text(), st.integers()),
+)
+def test_reserved_fields_are_cut_and_nothing_else(
+    reserved: set[str], others: dict[str, int]
+) -> None:
+    others = {k: v for k, v in others.items() if k not in RESERVED_FIELDS} | {"model": "tiny"}  # type: ignore[assignment]
+    body = check_body(json.dumps(dict.fromkeys(reserved, 1) | others).encode())
+    assert json.loads(body.data) == others
+
+
+def test_a_field_spelt_with_escapes_is_cut_too() -> None:
+    assert b"9" not in check_body(rb'{"model": "tiny", "\u0070riority": 9}').data
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"[]", b"null", b"\xff", b"{}", b'{"model": ""}'])
+def test_unsound_bodies_are_400(data: bytes) -> None:
+    with pytest.raises(ApiError) as error:
+        check_body(data)
+    assert error.value.status == 400
+
+
+@given(st.binary(max_size=200))
+def test_no_body_causes_another_error(data: bytes) -> None:
+    try:
+        check_body(data)
+    except ApiError as error:
+        assert error.status == 400
+
+
+def test_deep_nesting_is_400() -> None:
+    with pytest.raises(ApiError):
+        check_body(b'{"model": "tiny", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}")
