@@ -356,10 +356,10 @@ def table(measured: Mapping[str, Sequence[Measured]]) -> Table:
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         title=f"{STREAMS} streaming chats of {OUTPUT_TOKENS} tokens, one engine",
-        caption="medians over rounds; CPU per output token; TTFT of a lone request",
+        caption="medians over rounds; CPU per output token; TTFT alone and loaded",
     )
     result.add_column("system", no_wrap=True)
-    for heading in ("tokens/s", "of vLLM's", "front end", "engine", "TTFT", "under load"):
+    for heading in ("tokens/s", "of vLLM's", "front end", "engine", "TTFT", "loaded"):
         result.add_column(heading, justify="right", no_wrap=True)
     for name in measured:
         ratio = 1.0 if name == "vllm" else numbers.get(f"{name}_tps_over_vllm")
