@@ -118,8 +118,7 @@ class LocalCluster:
 
     def run(self) -> int:
         """Start, serve until Ctrl-C or SIGTERM, end. Returns an exit status."""
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: self._interrupt())
+        self._catch_signals()
         start = time.monotonic()
         print(f"Fairlane: starting {self._settings.path.name} on {self._settings.url}", flush=True)
         try:
@@ -160,6 +159,7 @@ class LocalCluster:
                 configure_logging=False,
                 namespace="serve",
             )
+            self._catch_signals()  # Ray has put its own in place
             serve.start(
                 proxy_location="HeadOnly",
                 http_options={"host": self._settings.host, "port": self._settings.port},
@@ -185,6 +185,10 @@ class LocalCluster:
             serve.shutdown()
             ray.shutdown()
             print(f"Fairlane: ended after {time.monotonic() - start:.1f} s", flush=True)
+
+    def _catch_signals(self) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: self._interrupt())
 
     def _interrupt(self) -> None:
         self._stop.set()

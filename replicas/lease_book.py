@@ -10,8 +10,11 @@ A lease whose answers all came to their end is settled with what the client was 
 (the client left, an error) is settled with what the engine computed, once the engine has let go
 of it. One that never reached the engine (a refused parameter) is free.
 
-The window: `limit` is how many grants this replica takes in all before it is full: every lease
-that no longer waits for the engine, plus the lookahead. It only grows, so offers may be repeated.
+The window: `limit` is how many grants this replica takes in all until further notice. While leases
+wait for the engine, it is full up to its lookahead: `limit` is the leases that no longer wait, plus
+the lookahead. While none waits it also takes what fills the batch: the engine's free slots. So an
+idle replica is filled in one round trip, and one that is short of memory takes no more than it can
+soon run, whatever its slots.
 """
 
 from __future__ import annotations
@@ -100,8 +103,11 @@ class DuplicateLeaseError(Exception):
 class LeaseBook:
     """All leases of one replica. Every operation is O(1), reports are O(leases changed)."""
 
-    def __init__(self, lookahead: int) -> None:
+    def __init__(self, lookahead: int, slots: int) -> None:
+        """slots: requests that fit in the engine's batch."""
         self._lookahead = lookahead
+        self._slots = slots
+        self._free_slots = slots
         self._open: dict[str, Lease] = {}
         self._over: dict[str, None] = {}  # insertion-ordered set
         self._changed: dict[str, Lease] = {}
@@ -119,8 +125,11 @@ class LeaseBook:
 
     @property
     def limit(self) -> int:
-        """Grants it will take in all before it is full; 0 when draining."""
-        return 0 if self.draining else self._started + self._lookahead
+        """Grants it takes in all until further notice; 0 when draining. See the module's text."""
+        if self.draining:
+            return 0
+        free = self._free_slots if self._arrived == self._started else 0
+        return self._started + self._lookahead + free
 
     @property
     def open_leases(self) -> int:
@@ -163,8 +172,9 @@ class LeaseBook:
                     self._started += 1
                 self._end(name, Usage())
 
-    def update(self, rows: Iterable[EngineRow]) -> None:
-        """The engine's word on leases that changed."""
+    def update(self, rows: Iterable[EngineRow], occupied: int) -> None:
+        """The engine's word on leases that changed; `occupied` slots of its batch are taken."""
+        self._free_slots = max(0, self._slots - occupied)
         for name, waiting, running, *tokens in rows:
             lease = self._open.get(name)
             if lease is None:

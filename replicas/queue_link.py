@@ -81,6 +81,7 @@ class QueueLink:
         self._leaving: set[str] = set()
         self._cut_off: dict[str, tuple[Lease, float]] = {}
         self._said_limit = -1
+        self._version = 0
         self.kv_usage = 0.0
         self.preemptions = 0
 
@@ -152,7 +153,9 @@ class QueueLink:
         self._charged.update(answer["charged"])
         self.kv_usage = answer["kv_usage"]
         self.preemptions = answer["preemptions"]
-        self._book.update(tuple(row) for row in answer["leases"])
+        self._book.update(
+            (tuple(row) for row in answer["leases"]), answer["running"] + answer["waiting"]
+        )
 
     def _give_up(self, now: float) -> None:
         for name, (lease, deadline) in list(self._cut_off.items()):
@@ -165,7 +168,8 @@ class QueueLink:
 
     def _call(self, charging: bool) -> Call:
         call = Call()
-        call.offer(self._url, self._book.limit, self._book.arrived)
+        self._version += 1
+        call.offer(self._url, self._book.limit, self._book.arrived, self._version)
         if charging:
             for lease, usage in self._book.take_charges():
                 call.charge(lease, usage)

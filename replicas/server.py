@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import secrets
 import socket
@@ -87,8 +88,9 @@ class FairLLMServer(LLMServer):
         await super().__init__(llm_config, engine_cls=FairVLLMEngine)
         self._settings = settings
         self._store = store
-        self._book = LeaseBook(settings.lookahead)
         engine_client = self.engine._engine_client
+        slots = engine_client.vllm_config.scheduler_config.max_num_seqs
+        self._book = LeaseBook(settings.lookahead, slots)
         name = f"{serve.get_replica_context().replica_tag}-{secrets.token_hex(4)}"
         queue = await LocatedQueue.open(store, settings.pool, settings.queue)
         bind_identity(engine_client, self._wake)
@@ -119,6 +121,8 @@ class FairLLMServer(LLMServer):
         )
         self._serving = asyncio.create_task(self._http.serve(sockets=[listener]))
         self._linking = asyncio.create_task(self._link.run())
+        gc.collect()
+        gc.freeze()  # what was loaded until now stays: the collector need not look at it again
         logger.info("replica %s serves %s on %s:%s", name, settings.pool, host, port)
 
     async def check_health(self) -> None:

@@ -135,7 +135,7 @@ class RouterApp:
 
     async def _serve(self, exchange: Exchange, client: Client, body: Body) -> None:
         turns = self._pool(body.model)
-        if not turns.ready:
+        if not await turns.look():
             raise unavailable(f"no replica of {body.model!r} can serve now; try again soon", 2)
         turn = turns.submit(client, len(body.data))
         try:
@@ -173,7 +173,7 @@ class RouterApp:
 
     async def _pass(self, exchange: Exchange, client: Client, body: Body) -> None:
         turns = self._pool(body.model)
-        if not turns.ready:
+        if not await turns.look():
             raise unavailable(f"no replica of {body.model!r} can serve now; try again soon", 2)
         replica, url = random.choice(list(turns.replicas.items()))
         token = GrantToken("", client.name, replica, time.time() + PASS_TTL_S)

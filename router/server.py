@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -66,6 +67,8 @@ class Router:
             pool_turns.set_policy(settings.policy, settings.build)
             pool_turns.start()
         self._app = app
+        gc.collect()
+        gc.freeze()  # what was loaded until now stays: the collector need not look at it again
 
         async def serve_http(scope: Any, receive: Any, send: Any) -> None:
             await app(scope, receive, send)

@@ -11,6 +11,7 @@ request ended. Before `sending` that is free of charge; after it the replica ans
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import secrets
@@ -35,6 +36,7 @@ logger = logging.getLogger(__name__)
 
 RECONCILE_S = 1.0
 LISTEN_RETRY_S = 0.2
+LOOK_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ class Turns:
         self._life = secrets.token_hex(4)
         self._coalescer = Coalescer(self._execute, self._sender, self._on_reply)
         self._tasks: list[asyncio.Task[None]] = []
+        self._looked = asyncio.Event()
         self._now = asyncio.get_running_loop().time
         self.replicas: dict[str, str] = {}
         self.policy: str | None = None
@@ -90,6 +93,18 @@ class Turns:
     def ready(self) -> bool:
         """Can a request be granted soon: is the store there, and a replica that takes requests?"""
         return self.store_alive and bool(self.replicas)
+
+    async def look(self) -> bool:
+        """`ready`, asked of the store when it does not look so: what is known may be a heartbeat
+        old. One round trip for all who ask at once."""
+        if not self.ready:
+            self._looked.clear()
+            self._coalescer.pending.heartbeat()
+            self._coalescer.kick()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self._looked.wait()
+        return self.ready
 
     def start(self) -> None:
         """Begin to talk to the store."""
@@ -195,6 +210,7 @@ class Turns:
         self.store_alive = True
         if reply.replicas is not None:
             self.replicas, self.policy = reply.replicas, reply.policy
+            self._looked.set()
         self._on_grants(reply.grants)
         for request in reply.gone:
             turn = self._turns.get(request)

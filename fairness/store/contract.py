@@ -4,8 +4,8 @@ A `Call` is one round trip: any number of verbs from one sender (a router or a r
 in order and at once. When a call ends, no credit and waiting request are left unmatched.
 
 Every verb may be sent twice, or late: `submit`, `cancel` and `reconcile` are keyed by request id,
-`requeue`, `charge` and `settle` by lease id, `offer` and `charge` carry cumulative totals. A
-repeated call therefore changes nothing, and a lost reply costs only time: grants are told again
+`requeue`, `charge` and `settle` by lease id, `charge` carries cumulative totals, `offer` a version.
+A repeated call therefore changes nothing, and a lost reply costs only time: grants are told again
 by `reconcile`.
 
 Every call is also its sender's heartbeat.
@@ -85,9 +85,12 @@ class Call:
         """Router: tell me again what became of it (`Reply.grants` or `Reply.gone`)."""
         self.verbs.append(("reconcile", request))
 
-    def offer(self, url: str, limit: int, arrived: int) -> None:
-        """Replica: my window is `limit` grants in all; `arrived` of them I have seen."""
-        self.verbs.append(("offer", url, limit, arrived))
+    def offer(self, url: str, limit: int, arrived: int, version: int) -> None:
+        """Replica: I take `limit` grants in all, and have seen `arrived` so far.
+
+        `version` grows with every new offer; an older one is ignored.
+        """
+        self.verbs.append(("offer", url, limit, arrived, version))
 
     def charge(self, lease: str, usage: Usage) -> None:
         """Replica: this lease has used so much by now. O(log clients)."""

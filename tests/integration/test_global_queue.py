@@ -29,6 +29,7 @@ class Pool:
         self.redis = redis
         self.settings = settings
         self.queue = RedisQueue(redis, "tiny", settings)
+        self.version = 0
 
     async def submit(
         self, request: str, client: str, weight: float = 1, size: int = 40, by: Sender = ROUTER
@@ -39,7 +40,8 @@ class Pool:
 
     async def offer(self, limit: int, arrived: int = 0, by: Sender = REPLICA) -> Reply:
         call = Call()
-        call.offer(f"http://{by.name}", limit, arrived)
+        self.version += 1
+        call.offer(f"http://{by.name}", limit, arrived, self.version)
         return await self.queue.execute(by, call)
 
     async def report(self, verb: str, lease: str, usage: Usage, by: Sender = REPLICA) -> Reply:
@@ -246,12 +248,21 @@ async def test_submitting_twice_waits_once(pool: Pool) -> None:
     assert await pool.state("alice") == (0, 1, 0)
 
 
-async def test_offers_are_cumulative(pool: Pool) -> None:
+async def test_repeated_and_late_offers_change_nothing(pool: Pool) -> None:
     for n in range(5):
         await pool.submit(f"r{n}", "alice")
-    for limit in (2, 2, 1, 2):  # repeated and late
-        await pool.offer(limit=limit)
+    for limit, version in ((2, 5), (2, 5), (4, 3)):
+        call = Call()
+        call.offer("http://replica-1", limit, 0, version)
+        await pool.queue.execute(REPLICA, call)
     assert await pool.state("alice") == (20, 3, 2)
+
+
+async def test_an_offer_may_be_lowered(pool: Pool) -> None:
+    await pool.offer(limit=4)
+    await pool.offer(limit=1)
+    grants = [await pool.submit(f"r{n}", "alice") for n in range(2)]
+    assert [len(granted) for granted in grants] == [1, 0]
 
 
 async def test_a_store_that_forgot_a_replica_counts_from_what_arrived(pool: Pool) -> None:
@@ -384,7 +395,7 @@ async def test_any_history_ends_with_nothing_left(pool: Pool, seed: int) -> None
         elif action == "offer":
             sender = random_.choice(senders)
             limits[sender.name] += random_.randint(0, 3)
-            call.offer(sender.name, limits[sender.name] + 1, 0)
+            call.offer(sender.name, limits[sender.name] + 1, 0, step)
         elif leases and action == "requeue":
             lease = random_.choice(sorted(leases))
             leases.pop(lease)

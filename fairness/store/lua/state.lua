@@ -20,7 +20,7 @@
 -- ..:routers           zset    router -> time last heard of
 -- ..:routed:ROUTER     set     requests it submitted that have not ended
 -- ..:replicas          zset    replica -> time last heard of
--- ..:replica:ID        hash    url, limit, granted
+-- ..:replica:ID        hash    url, limit, granted, version
 -- ..:leases:REPLICA    set     requests leased to it
 -- ..:credits           zset    replica -> limit - granted, positive only
 -- ..:unseen            zset    lease -> time by which its replica must have seen it
