@@ -143,6 +143,8 @@ class LocalCluster:
                 f"port {self._settings.port} is taken; end what has it, or give --port another"
             )
         set_environment()
+        # Ray's own ports on loopback only: the switch is named for systems where it is the default.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         avoid_taken_ports()
         home().mkdir(parents=True, exist_ok=True)
         with step("loading Ray Serve and vLLM"):
@@ -153,7 +155,6 @@ class LocalCluster:
             from deployments.app import build
         with step("starting Ray"):
             ray.init(
-                _node_ip_address="127.0.0.1",
                 include_dashboard=False,
                 log_to_driver=False,
                 configure_logging=False,

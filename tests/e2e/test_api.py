@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import threading
-import time
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 from openai import AuthenticationError, NotFoundError, OpenAI
 
@@ -197,72 +199,52 @@ def test_a_client_that_leaves_mid_stream_is_cancelled_and_pays_for_what_was_made
     assert received - 1 <= paid < 1500
 
 
-def test_a_client_that_leaves_the_queue_pays_nothing(app: App) -> None:
-    before = app.idle()
-    # Fill both engines (16 each) and their lookahead; the rest waits in the queue.
-    tokens, streams = 200, 70
-    with httpx.Client(timeout=60, limits=httpx.Limits(max_connections=None)) as http:
-        open_streams = []
-        threads = []
+async def test_clients_that_leave_the_queue_pay_nothing(app: App) -> None:
+    before = app.idle()["carol"]["output_tokens"]
+    tokens, streams = 200, 70  # more than both engines and their lookahead hold
 
-        def open_stream() -> None:
-            answer = http.send(
-                http.build_request(
-                    "POST",
-                    f"{app.url}/v1/chat/completions",
-                    json=chat(tokens=tokens, stream=True),
-                    headers=bearer("carol"),
-                ),
-                stream=True,
-            )
-            open_streams.append(answer)
+    async def hold(http: httpx.AsyncClient) -> None:
+        body = chat(tokens=tokens, stream=True)
+        url = f"{app.url}/v1/chat/completions"
+        async with http.stream("POST", url, json=body, headers=bearer("carol")) as answer:
+            async for _ in answer.aiter_bytes():
+                pass
 
-        for _ in range(streams):
-            thread = threading.Thread(target=open_stream, daemon=True)
-            thread.start()
-            threads.append(thread)
-        waiting = app.until(lambda rows: rows["carol"]["waiting"] > 5, timeout_s=20)
-        assert waiting["carol"]["running"] > 0
-        http.close()  # all at once, queued and streaming
-        start = time.monotonic()
-    app.until(lambda rows: rows["carol"]["waiting"] == rows["carol"]["running"] == 0, 10)
-    assert time.monotonic() - start < 10
-    after = app.idle()
-    paid = after["carol"]["output_tokens"] - before["carol"]["output_tokens"]
-    assert paid < tokens * streams
+    limits = httpx.Limits(max_connections=None)
+    async with httpx.AsyncClient(timeout=60, limits=limits) as http:
+        holding = [asyncio.create_task(hold(http)) for _ in range(streams)]
+        while app.clients()["carol"]["waiting"] < 5:
+            await asyncio.sleep(0.02)
+        for task in holding:
+            task.cancel()
+        await asyncio.gather(*holding, return_exceptions=True)
+    rows = app.until(lambda rows: rows["carol"]["waiting"] == rows["carol"]["running"] == 0, 10)
+    assert rows["carol"]["output_tokens"] - before < tokens * streams
 
 
 def test_a_replicas_own_port_takes_no_one_without_a_grant(app: App) -> None:
-    ports = replica_ports(app)
-    assert len(ports) == 2
-    for port in ports:
+    addresses = listening(app, "Replica:tiny")
+    guarded = 0
+    for host, port in addresses:
         for path in ("/v1/chat/completions", "/v1/models", "/metrics", "/health"):
-            answer = httpx.post(
-                f"http://127.0.0.1:{port}{path}", json=chat(), headers=bearer("alice"), timeout=10
-            )
-            assert answer.status_code == 403, (path, answer.text)
-
-
-def replica_ports(app: App) -> list[int]:
-    """Ports on which replicas of this app listen, found by how they refuse strangers."""
-    import psutil
-
-    found = []
-    for process in psutil.Process(app.process.pid).children(recursive=True):
-        try:
-            connections = process.net_connections("tcp4")
-        except psutil.Error:
-            continue
-        for connection in connections:
-            if (
-                connection.status != psutil.CONN_LISTEN
-                or "Replica" not in process.name() + " ".join(process.cmdline())
-            ):
-                continue
             try:
-                answer = httpx.get(f"http://127.0.0.1:{connection.laddr.port}/v1/models", timeout=2)
+                answer = httpx.post(
+                    f"http://{host}:{port}{path}", json=chat(), headers=bearer("alice"), timeout=5
+                )
             except httpx.HTTPError:
-                continue
-            if "Fairlane's routers" in answer.text:
-                found.append(connection.laddr.port)
-    return sorted(set(found))
+                continue  # one of Ray's own ports, which speak no HTTP
+            assert answer.status_code == 403, (path, answer.text)
+            guarded += 1
+    assert guarded == 2 * 4
+
+
+def listening(app: App, name: str) -> list[tuple[str, int]]:
+    """(host, port) of every listening IPv4 socket of the app's processes of that name."""
+    found = set()
+    for process in psutil.Process(app.process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if name in " ".join(process.cmdline()):
+                for connection in process.net_connections("tcp4"):
+                    if connection.status == psutil.CONN_LISTEN:
+                        found.add((connection.laddr.ip, connection.laddr.port))
+    return sorted(found)
