@@ -74,7 +74,11 @@ def _pool(pool: PoolConfig, config: AppConfig, store: Any) -> Application:
     if loading.get("model_source") == TINY:
         loading["model_source"] = str(ensure_tiny_model(home() / "models" / "tiny-llama"))
         llm = _offline(llm)
+    # Ray's wrapping of vLLM's per-token metrics costs a fifth of the replica's event loop; vLLM's
+    # own metrics stay on.
+    llm.setdefault("log_engine_metrics", False)
     engine = llm.setdefault("engine_kwargs", {})
+    engine["disable_log_stats"] = False  # the link listens to the steps
     engine["scheduler_cls"] = SCHEDULER
     engine["additional_config"] = engine.get("additional_config", {}) | {
         "fairlane": {

@@ -145,6 +145,7 @@ class LocalCluster:
         set_environment()
         # Ray's own ports on loopback only: the switch is named for systems where it is the default.
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        os.environ.setdefault("RAY_SERVE_HAPROXY_NBTHREAD", "1")  # the cores are the engines'
         avoid_taken_ports()
         home().mkdir(parents=True, exist_ok=True)
         with step("loading Ray Serve and vLLM"):

@@ -21,13 +21,13 @@ class NoGrantError(PermissionError):
     """The engine was asked to work without a lease."""
 
 
-def bind_identity(engine_client: Any, on_call: Callable[[], None]) -> None:
+def bind_identity(engine_client: Any) -> None:
     """Wrap `generate` and `encode` of vLLM's AsyncLLM (instance attributes)."""
-    engine_client.generate = _wrap(engine_client.generate, on_call)
-    engine_client.encode = _wrap(engine_client.encode, on_call)
+    engine_client.generate = _wrap(engine_client.generate)
+    engine_client.encode = _wrap(engine_client.encode)
 
 
-def _wrap(method: Callable[..., AsyncGenerator[Any, None]], on_call: Callable[[], None]) -> Any:
+def _wrap(method: Callable[..., AsyncGenerator[Any, None]]) -> Any:
     def with_identity(
         prompt: Any, params: Any = None, request_id: str = "", **options: Any
     ) -> AsyncGenerator[Any, None]:
@@ -39,7 +39,6 @@ def _wrap(method: Callable[..., AsyncGenerator[Any, None]], on_call: Callable[[]
             raise NoGrantError("the engine works only for requests the global queue has granted")
         write_identity(params, lease)
         options["priority"] = 0
-        on_call()
         return _watch(lease, params, method(prompt, params, request_id, **options))
 
     return with_identity

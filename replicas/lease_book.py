@@ -10,11 +10,11 @@ A lease whose answers all came to their end is settled with what the client was 
 (the client left, an error) is settled with what the engine computed, once the engine has let go
 of it. One that never reached the engine (a refused parameter) is free.
 
-The window: `limit` is how many grants this replica takes in all until further notice. While leases
-wait for the engine, it is full up to its lookahead: `limit` is the leases that no longer wait, plus
-the lookahead. While none waits it also takes what fills the batch: the engine's free slots. So an
-idle replica is filled in one round trip, and one that is short of memory takes no more than it can
-soon run, whatever its slots.
+The window: `limit` is how many grants this replica takes in all until further notice. It takes what
+fills the batch and its lookahead: `slots + lookahead`, less what it has. But while the engine is
+`pressed`, that is, leaves requests waiting though it has free slots (it is short of memory, or busy
+with long prompts), no more than the lookahead waits here. So an idle engine is filled in one round
+trip, and a full one is never given what another replica could run sooner.
 """
 
 from __future__ import annotations
@@ -63,6 +63,11 @@ class Lease:
         return self.token.lease
 
     @property
+    def occupies(self) -> int:
+        """Slots of the batch it takes or will take: one until the engine says more."""
+        return max(1, self.waiting + self.running)
+
+    @property
     def told(self) -> Usage:
         """Tokens the client has been told of, over all calls."""
         return Usage(
@@ -107,7 +112,8 @@ class LeaseBook:
         """slots: requests that fit in the engine's batch."""
         self._lookahead = lookahead
         self._slots = slots
-        self._free_slots = slots
+        self._occupied = 0
+        self.pressed = False
         self._open: dict[str, Lease] = {}
         self._over: dict[str, None] = {}  # insertion-ordered set
         self._changed: dict[str, Lease] = {}
@@ -128,8 +134,15 @@ class LeaseBook:
         """Grants it takes in all until further notice; 0 when draining. See the module's text."""
         if self.draining:
             return 0
-        free = self._free_slots if self._arrived == self._started else 0
-        return self._started + self._lookahead + free
+        room = self._slots + self._lookahead - self._occupied
+        if self.pressed:
+            room = min(room, self._lookahead - self.unstarted)
+        return self._arrived + max(0, room)
+
+    @property
+    def unstarted(self) -> int:
+        """Leases that are not, or not wholly, in the batch yet."""
+        return self._arrived - self._started
 
     @property
     def open_leases(self) -> int:
@@ -147,6 +160,7 @@ class LeaseBook:
             raise DuplicateLeaseError(f"lease {token.lease} was used before or taken back")
         lease = Lease(token)
         self._open[token.lease] = lease
+        self._occupied += lease.occupies
         self._changed[token.lease] = lease
         self._arrived += 1
         self._clients[token.client] += 1
@@ -160,6 +174,7 @@ class LeaseBook:
 
     def give_up(self, lease: Lease) -> None:
         """Stop waiting for the engine's word on a closed lease."""
+        self._occupied -= lease.occupies - 1
         lease.give_up()
         self._settle_if_final(lease)
 
@@ -172,14 +187,15 @@ class LeaseBook:
                     self._started += 1
                 self._end(name, Usage())
 
-    def update(self, rows: Iterable[EngineRow], occupied: int) -> None:
-        """The engine's word on leases that changed; `occupied` slots of its batch are taken."""
-        self._free_slots = max(0, self._slots - occupied)
+    def update(self, rows: Iterable[EngineRow]) -> None:
+        """The engine's word on leases that changed."""
         for name, waiting, running, *tokens in rows:
             lease = self._open.get(name)
             if lease is None:
                 continue
+            self._occupied -= lease.occupies
             lease.heed(waiting, running, Usage(*tokens))
+            self._occupied += lease.occupies
             self._changed[name] = lease
             if waiting == 0:
                 self._start(lease)
@@ -224,6 +240,7 @@ class LeaseBook:
         usage = lease.final
         if usage is not None and self._open.pop(lease.name, None) is not None:
             self._changed.pop(lease.name, None)
+            self._occupied -= lease.occupies
             self._start(lease)
             self._leave(lease.token.client)
             self._end(lease.name, usage)

@@ -13,8 +13,9 @@ charged it in all and `base = global counter - charged`, both taken at the same 
 batch follows the global order, and what happens in between is never counted twice.
 
 Nothing waits on this loop. When the store is away the engine goes on by its local counters, and
-charges, being cumulative, are simply told later. Cost: at most one exchange and one round trip
-every `report_interval_s`; none when idle but a heartbeat a second.
+charges, being cumulative, are simply told later. Cost: while requests wait for the engine at most
+one exchange every `report_interval_s`, else one every `charge_interval_s`; a round trip when there
+is something to say; none when idle but a heartbeat a second.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from fairness.store.contract import (
     Reply,
     Sender,
     StoreUnavailableError,
+    Usage,
 )
 from replicas.lease_book import Lease, LeaseBook
 
@@ -73,6 +75,7 @@ class QueueLink:
         self._queue = queue
         self._settings = settings
         self._news = asyncio.Event()
+        self._news.set()  # the first offer
         self._idle = asyncio.Event()
         self._policy: str | None = None  # to tell the engine
         self._ordered_by: str | None = None
@@ -82,11 +85,12 @@ class QueueLink:
         self._cut_off: dict[str, tuple[Lease, float]] = {}
         self._said_limit = -1
         self._version = 0
+        self._waited = False
         self.kv_usage = 0.0
         self.preemptions = 0
 
     def wake(self) -> None:
-        """Something changed: a lease, or an engine step is done."""
+        """Something changed."""
         self._news.set()
 
     def open(self, token: GrantToken) -> Lease:
@@ -103,33 +107,47 @@ class QueueLink:
             self._cut_off[lease.name] = (lease, deadline)
         self.wake()
 
+    def step_done(self) -> None:
+        """The engine has done a step; that is news only while something waits for it."""
+        if self._book.unstarted or self._cut_off:
+            self.wake()
+
     async def run(self) -> None:
         """Exchange and report until cancelled."""
         loop = asyncio.get_running_loop()
         next_charge = next_beat = 0.0
         while True:
-            idle = not self._book.busy and not self._bases and self._policy is None
-            wait = HEARTBEAT_S if idle else self._settings.charge_interval_s
+            wait = self._settings.charge_interval_s if self._book.busy else HEARTBEAT_S
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._news.wait()
             self._news.clear()
-            if self._book.open_leases or not idle:
-                await self._exchange_with_engine()
-            self._give_up(loop.time())
             now = loop.time()
-            charging = now >= next_charge
-            call = self._call(charging)
-            if len(call) > 1 or self._book.limit != self._said_limit or now >= next_beat:
-                if now >= next_beat:
-                    call.heartbeat()
-                    next_beat = now + HEARTBEAT_S
-                if charging:
-                    next_charge = now + self._settings.charge_interval_s
-                await self._report(call)
+            charging = self._book.busy and now >= next_charge
+            if charging or self._wants_exchange():
+                await self._exchange_with_engine()
+            self._give_up(now)
+            call = Call()
+            if now >= next_beat:
+                call.heartbeat()
+                next_beat = now + HEARTBEAT_S
+            if charging:
+                for lease, usage in self._book.take_charges():
+                    call.charge(lease, usage)
+                next_charge = now + self._settings.charge_interval_s
+            settlements = self._book.settlements()[:CALL_LIMIT]
+            for lease, usage in settlements:
+                call.settle(lease, usage)
+            if call or self._book.limit != self._said_limit:
+                await self._report(call, settlements, charging)
             if self._book.draining and not self._book.busy:
                 self._idle.set()
             await asyncio.sleep(self._settings.report_interval_s)
+
+    def _wants_exchange(self) -> bool:
+        return bool(
+            self._book.unstarted or self._cut_off or self._bases or self._policy or self._leaving
+        )
 
     async def drain(self) -> None:
         """Take no more grants; returns when every lease is settled (`run` must go on)."""
@@ -153,9 +171,11 @@ class QueueLink:
         self._charged.update(answer["charged"])
         self.kv_usage = answer["kv_usage"]
         self.preemptions = answer["preemptions"]
-        self._book.update(
-            (tuple(row) for row in answer["leases"]), answer["running"] + answer["waiting"]
-        )
+        # Waiting twice in a row, a step between: the engine does not admit them.
+        waits = answer["waiting"] > 0
+        self._book.pressed = waits and self._waited
+        self._waited = waits
+        self._book.update(tuple(row) for row in answer["leases"])
 
     def _give_up(self, now: float) -> None:
         for name, (lease, deadline) in list(self._cut_off.items()):
@@ -166,21 +186,13 @@ class QueueLink:
                 del self._cut_off[name]
                 self._book.give_up(lease)
 
-    def _call(self, charging: bool) -> Call:
-        call = Call()
-        self._version += 1
-        call.offer(self._url, self._book.limit, self._book.arrived, self._version)
-        if charging:
-            for lease, usage in self._book.take_charges():
-                call.charge(lease, usage)
-        for lease, usage in self._book.settlements()[:CALL_LIMIT]:
-            call.settle(lease, usage)
-        return call
-
-    async def _report(self, call: Call) -> None:
-        settled = self._book.settlements()[:CALL_LIMIT]
+    async def _report(
+        self, call: Call, settlements: list[tuple[str, Usage]], charging: bool
+    ) -> None:
         limit = self._book.limit
-        marks = dict(self._charged)
+        self._version += 1
+        call.offer(self._url, limit, self._book.arrived, self._version)
+        marks = dict(self._charged) if charging else {}
         try:
             reply = await self._queue.execute(self._sender, call)
         except StoreUnavailableError as error:
@@ -189,7 +201,8 @@ class QueueLink:
             await asyncio.sleep(HEARTBEAT_S / 4)
             return
         self._said_limit = limit
-        self._book.confirm(settled)
+        self._book.confirm(settlements)
+        # Only a report with charges was made right after an exchange: its counters and marks fit.
         self._heed(reply, marks)
 
     def _heed(self, reply: Reply, marks: dict[str, float]) -> None:

@@ -13,7 +13,7 @@ import gc
 import logging
 import secrets
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -53,12 +53,12 @@ class ReplicaSettings:
 class StepListener:
     """vLLM's stat logger interface, used only to hear that an engine step is done."""
 
-    def __init__(self, wake: Any) -> None:
-        self._wake = wake
+    def __init__(self, step_done: Callable[[], None]) -> None:
+        self._step_done = step_done
 
     def record(self, *_: Any, **__: Any) -> None:
         """A step is done."""
-        self._wake()
+        self._step_done()
 
     def log(self) -> None:
         """Nothing to log."""
@@ -93,8 +93,8 @@ class FairLLMServer(LLMServer):
         self._book = LeaseBook(settings.lookahead, slots)
         name = f"{serve.get_replica_context().replica_tag}-{secrets.token_hex(4)}"
         queue = await LocatedQueue.open(store, settings.pool, settings.queue)
-        bind_identity(engine_client, self._wake)
-        engine_client.logger_manager.stat_loggers.append(StepListener(self._wake))
+        bind_identity(engine_client)
+        engine_client.logger_manager.stat_loggers.append(StepListener(self._step_done))
 
         listener = socket.create_server((ray.util.get_node_ip_address(), 0), backlog=1024)
         host, port = listener.getsockname()[:2]
@@ -155,10 +155,10 @@ class FairLLMServer(LLMServer):
         self._linking.cancel()
         logger.info("drained")
 
-    def _wake(self) -> None:
+    def _step_done(self) -> None:
         # Steps are heard before the link is made, and outside any lease.
         if hasattr(self, "_link"):
-            self._link.wake()
+            self._link.step_done()
 
     async def _exchange(self, update: dict[str, Any]) -> dict[str, Any]:
         core = self.engine._engine_client.engine_core

@@ -22,7 +22,7 @@ def answer(lease: Lease, told: int, complete: bool = True) -> None:
 def test_a_lease_that_came_to_its_end_is_settled_with_what_the_client_was_told() -> None:
     book = LeaseBook(lookahead=2, slots=0)
     lease = book.open(token("r1.1"))
-    book.update([("r1.1", 0, 1, 10, 0, 6)], occupied=0)
+    book.update([("r1.1", 0, 1, 10, 0, 6)])
     answer(lease, told=5)  # a stop string cut what the engine made
     book.close(lease)
     assert book.settlements() == [("r1.1", Usage(10, 0, 5))]
@@ -32,10 +32,10 @@ def test_a_lease_cut_off_waits_for_the_engines_last_word() -> None:
     book = LeaseBook(lookahead=2, slots=0)
     lease = book.open(token("r1.1"))
     answer(lease, told=5, complete=False)
-    book.update([("r1.1", 0, 1, 10, 0, 5)], occupied=0)
+    book.update([("r1.1", 0, 1, 10, 0, 5)])
     book.close(lease)
     assert book.settlements() == []
-    book.update([("r1.1", 0, 0, 10, 0, 7)], occupied=0)
+    book.update([("r1.1", 0, 0, 10, 0, 7)])
     assert book.settlements() == [("r1.1", Usage(10, 0, 7))]
 
 
@@ -43,11 +43,11 @@ def test_a_lease_whose_requests_come_one_by_one_adds_up() -> None:
     book = LeaseBook(lookahead=2, slots=0)
     lease = book.open(token("r1.1"))
     answer(lease, told=0, complete=False)
-    book.update([("r1.1", 0, 0, 10, 0, 3)], occupied=0)  # the first prompt's request has ended
-    book.update([("r1.1", 0, 1, 10, 0, 1)], occupied=0)  # the second prompt's begins
+    book.update([("r1.1", 0, 0, 10, 0, 3)])  # the first prompt's request has ended
+    book.update([("r1.1", 0, 1, 10, 0, 1)])  # the second prompt's begins
     assert book.take_charges() == [("r1.1", Usage(20, 0, 4))]
     book.close(lease)
-    book.update([("r1.1", 0, 0, 10, 0, 2)], occupied=0)
+    book.update([("r1.1", 0, 0, 10, 0, 2)])
     assert book.settlements() == [("r1.1", Usage(20, 0, 5))]
 
 
@@ -73,15 +73,16 @@ def test_a_lease_is_taken_once() -> None:
         book.open(token("r1.1"))
 
 
-def test_the_window_moves_when_a_request_no_longer_waits() -> None:
-    book = LeaseBook(lookahead=2, slots=0)
+def test_a_pressed_engine_takes_no_more_than_the_lookahead() -> None:
+    book = LeaseBook(lookahead=2, slots=8)
+    book.pressed = True
     book.open(token("r1.1"))
     book.open(token("r2.1"))
     assert (book.limit, book.arrived) == (2, 2)
-    book.update([("r1.1", 1, 0, 0, 0, 0)], occupied=0)  # in the engine's queue
+    book.update([("r1.1", 1, 0, 0, 0, 0)])  # in the engine's queue
     assert book.limit == 2
-    book.update([("r1.1", 0, 1, 10, 0, 0)], occupied=0)  # in the batch
-    book.update([("r1.1", 0, 1, 10, 0, 1)], occupied=0)
+    book.update([("r1.1", 0, 1, 10, 0, 0)])  # in the batch
+    book.update([("r1.1", 0, 1, 10, 0, 1)])
     assert book.limit == 3
     book.draining = True
     assert book.limit == 0
@@ -90,18 +91,21 @@ def test_the_window_moves_when_a_request_no_longer_waits() -> None:
 def test_an_engine_with_free_slots_takes_what_fills_them() -> None:
     book = LeaseBook(lookahead=2, slots=8)
     assert book.limit == 8 + 2
-    for n in range(3):
-        book.open(token(f"r{n}.1"))
-    assert book.limit == 0 + 2  # three wait: no more than the lookahead
-    book.update([(f"r{n}.1", 0, 1, 10, 0, 0) for n in range(3)], occupied=3)
-    assert book.limit == 3 + 2 + 5
+    leases = [book.open(token(f"r{n}.1")) for n in range(3)]
+    assert book.limit == 8 + 2  # counted on arrival, admitted or not
+    book.update([("r0.1", 1, 3, 10, 0, 0)])  # n = 4: four slots
+    assert book.limit == 3 + (8 + 2) - 6
+    for lease in leases:
+        answer(lease, told=1)
+        book.close(lease)
+    assert book.limit == 3 + 8 + 2  # at once, without another word of the engine
 
 
 def test_a_voided_lease_is_confirmed_counted_and_refused() -> None:
     book = LeaseBook(lookahead=2, slots=0)
     for _ in range(2):  # the queue repeats itself until it has heard us
         book.void(["r1.1"])
-    assert (book.arrived, book.limit) == (1, 3)
+    assert (book.arrived, book.limit) == (1, 1 + 2)
     assert book.settlements() == [("r1.1", Usage())]
     with pytest.raises(DuplicateLeaseError):
         book.open(token("r1.1"))
@@ -121,7 +125,7 @@ def test_charges_are_told_when_they_change_and_again_after_a_failure() -> None:
     book.open(token("r1.1"))
     assert book.take_charges() == [("r1.1", Usage())]  # "it has arrived"
     assert book.take_charges() == []
-    book.update([("r1.1", 0, 1, 10, 0, 3)], occupied=0)
+    book.update([("r1.1", 0, 1, 10, 0, 3)])
     assert book.take_charges() == [("r1.1", Usage(10, 0, 3))]
     book.recharge()
     assert book.take_charges() == [("r1.1", Usage(10, 0, 3))]
@@ -147,7 +151,7 @@ def test_every_lease_is_settled_once_and_the_window_ends_full(steps: list[tuple[
         if step == "o" and name not in leases and name not in settled:
             leases[name] = book.open(token(name))
         elif step in "wa" and name in leases:
-            book.update([(name, step == "w", step == "a", 1, 0, 0)], occupied=0)
+            book.update([(name, step == "w", step == "a", 1, 0, 0)])
         elif step == "s" and name in leases:
             book.close(leases.pop(name))
         elif step == "v" and name not in leases and name not in settled:
