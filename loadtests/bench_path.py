@@ -147,8 +147,11 @@ def rayllm_command(engine: Engine, port: int) -> list[str]:
 
 
 def fairlane_command(engine: Engine, port: int) -> list[str]:
-    """Fairlane as in its local configuration, which is where ``engine`` came from."""
-    module = ["deployments.cli", "serve", str(CONFIG), "--replicas", "1"]
+    """Fairlane as in its local configuration, which is where ``engine`` came from.
+
+    One router for the one replica: a second only adds wake-ups.
+    """
+    module = ["deployments.cli", "serve", str(CONFIG), "--replicas", "1", "--routers", "1"]
     return [*module, "--max-num-seqs", str(STREAMS), "--port", str(port)]
 
 

@@ -164,7 +164,7 @@ class RouterApp:
                 counter=grant.counter,
             )
             try:
-                await self._relay(exchange, grant.url, token, turn.request, body.data)
+                await self._relay(exchange, grant.url, token, turn.request, body)
                 return
             except ReplicaFailedError as error:
                 logger.warning("replica %s failed, asking another: %s", grant.replica, error)
@@ -177,14 +177,14 @@ class RouterApp:
             raise unavailable(f"no replica of {body.model!r} can serve now; try again soon", 2)
         replica, url = random.choice(list(turns.replicas.items()))
         token = GrantToken("", client.name, replica, time.time() + PASS_TTL_S)
-        work = self._relay(exchange, url, token, "", body.data)
+        work = self._relay(exchange, url, token, "", body)
         try:
             await exchange.unless_gone(work)
         except ReplicaFailedError as error:
             raise unavailable(f"the replica failed ({error}); try again") from error
 
     async def _relay(
-        self, exchange: Exchange, url: str, token: GrantToken, request: str, data: bytes
+        self, exchange: Exchange, url: str, token: GrantToken, request: str, body: Body
     ) -> None:
         path = exchange.path
         if path in PASS_PATHS:
@@ -192,7 +192,7 @@ class RouterApp:
         headers = {"content-type": "application/json", HEADER: token.encode(self.grant_key)}
         if request:
             headers["x-request-id"] = request  # vLLM's id; ours is unique, a client's may not be
-        await relay(self.session, f"{url}{path}", data, headers, exchange.send)
+        await relay(self.session, f"{url}{path}", body, headers, exchange.send)
 
     def _pool(self, model: str) -> Turns:
         turns = self.turns.get(model)

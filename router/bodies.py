@@ -21,12 +21,16 @@ class ClientGoneError(Exception):
     """The client closed its connection; nobody is there to answer."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Body:
     """A checked body: the bytes to send on, and the model they ask for."""
 
     data: bytes
     model: str
+
+    def release(self) -> None:
+        """Forget the bytes: a stream may go on for long after they were sent."""
+        self.data = b""
 
 
 async def read_body(receive: Receive, content_length: str | None, limit: int) -> bytes:

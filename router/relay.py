@@ -13,6 +13,8 @@ from typing import Any
 import aiohttp
 import orjson
 
+from router.bodies import Body
+
 logger = logging.getLogger(__name__)
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
@@ -44,7 +46,7 @@ def open_session() -> aiohttp.ClientSession:
 async def relay(
     session: aiohttp.ClientSession,
     url: str,
-    data: bytes,
+    body: Body,
     headers: dict[str, str],
     send: Send,
 ) -> None:
@@ -55,12 +57,13 @@ async def relay(
     that its answer is incomplete. A broken event stream is ended with an error event instead.
     """
     try:
-        response = await session.post(url, data=data, headers=headers, allow_redirects=False)
+        response = await session.post(url, data=body.data, headers=headers, allow_redirects=False)
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise ReplicaFailedError(f"{type(error).__name__}: {error}") from error
     async with response:
         if response.status == 403:
             raise ReplicaFailedError(f"grant refused: {await response.text()}")
+        body.release()
         passed = [
             (name.lower().encode("latin-1"), value.encode("latin-1"))
             for name, value in response.headers.items()

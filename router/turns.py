@@ -11,7 +11,6 @@ request ended. Before `sending` that is free of charge; after it the replica ans
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import secrets
@@ -36,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 RECONCILE_S = 1.0
 LISTEN_RETRY_S = 0.2
-LOOK_S = 1.0
+LOOK_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +50,7 @@ class QueueLimits:
 class Turn:
     """One request's place in the global queue. Await `grant`."""
 
-    __slots__ = ("asked", "client", "failed", "grant", "request", "sent", "size")
+    __slots__ = ("asked", "attempt", "client", "failed", "grant", "request", "sent", "size")
 
     def __init__(self, request: str, client: Client, size: int, now: float) -> None:
         self.request = request
@@ -59,6 +58,7 @@ class Turn:
         self.size = size
         self.asked = now
         self.sent = False
+        self.attempt = 0  # at least the number of its last lease
         self.failed: set[str] = set()
         self.grant: asyncio.Future[Grant] = asyncio.get_running_loop().create_future()
 
@@ -83,7 +83,8 @@ class Turns:
         self._life = secrets.token_hex(4)
         self._coalescer = Coalescer(self._execute, self._sender, self._on_reply)
         self._tasks: list[asyncio.Task[None]] = []
-        self._looked = asyncio.Event()
+        self._became_ready = asyncio.Event()
+        self._looking = 0
         self._now = asyncio.get_running_loop().time
         self.replicas: dict[str, str] = {}
         self.policy: str | None = None
@@ -95,15 +96,20 @@ class Turns:
         return self.store_alive and bool(self.replicas)
 
     async def look(self) -> bool:
-        """`ready`, asked of the store when it does not look so: what is known may be a heartbeat
-        old. One round trip for all who ask at once."""
+        """`ready`; when it does not look so, ask the store and wait a moment: what is known may be
+        a heartbeat old. One round trip for all who ask at once."""
         if not self.ready:
-            self._looked.clear()
-            self._coalescer.pending.heartbeat()
-            self._coalescer.kick()
-            with contextlib.suppress(TimeoutError):
+            if not self._looking:
+                self._coalescer.pending.heartbeat()
+                self._coalescer.kick()
+            self._looking += 1
+            try:
                 async with asyncio.timeout(LOOK_S):
-                    await self._looked.wait()
+                    await self._became_ready.wait()
+            except TimeoutError:
+                return False
+            finally:
+                self._looking -= 1
         return self.ready
 
     def start(self) -> None:
@@ -158,6 +164,7 @@ class Turns:
         """The granted replica failed before the first byte: wait for another grant."""
         lease = turn.grant.result().lease
         turn.failed.add(lease)
+        turn.attempt += 1
         turn.sent = False
         turn.asked = self._now()
         turn.grant = asyncio.get_running_loop().create_future()
@@ -194,7 +201,9 @@ class Turns:
 
     def _send_submit(self, turn: Turn) -> None:
         client = turn.client
-        self._coalescer.pending.submit(turn.request, client.name, client.weight, turn.size)
+        self._coalescer.pending.submit(
+            turn.request, client.name, client.weight, turn.size, turn.attempt
+        )
         self._coalescer.kick()
 
     async def _execute(self, sender: Sender, call: Call) -> Reply:
@@ -204,17 +213,22 @@ class Turns:
             if self.store_alive:
                 logger.warning("the global queue is unreachable: %s", error)
             self.store_alive = False
+            self._became_ready.clear()
             raise
 
     def _on_reply(self, reply: Reply) -> None:
         self.store_alive = True
         if reply.replicas is not None:
             self.replicas, self.policy = reply.replicas, reply.policy
-            self._looked.set()
+            if self.ready:
+                self._became_ready.set()
+            else:
+                self._became_ready.clear()
         self._on_grants(reply.grants)
         for request in reply.gone:
             turn = self._turns.get(request)
             if turn is not None and not turn.grant.done():
+                turn.attempt += 1  # of a lease it may have had, unheard of
                 self._send_submit(turn)
 
     def _on_grants(self, grants: Iterable[Grant]) -> None:

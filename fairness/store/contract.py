@@ -69,9 +69,14 @@ class Call:
     def __len__(self) -> int:
         return len(self.verbs)
 
-    def submit(self, request: str, client: str, weight: float, body_bytes: int) -> None:
-        """Router: stand in the client's line. O(log waiting)."""
-        self.verbs.append(("submit", request, client, weight, body_bytes))
+    def submit(
+        self, request: str, client: str, weight: float, body_bytes: int, attempt: int = 0
+    ) -> None:
+        """Router: stand in the client's line. O(log waiting).
+
+        attempt: larger than that of any lease of this request, when it is submitted anew.
+        """
+        self.verbs.append(("submit", request, client, weight, body_bytes, attempt))
 
     def cancel(self, request: str) -> None:
         """Router: the client left, and the request was not sent to a replica. Free."""

@@ -321,6 +321,23 @@ async def test_a_requeued_request_keeps_its_place_and_pays_nothing(pool: Pool) -
     assert [g.lease for g in (await pool.route("reconcile", "r1")).grants] == ["r1.2"]
 
 
+async def test_a_requeue_that_comes_after_the_settlement_names_the_request_gone(
+    pool: Pool,
+) -> None:
+    await pool.offer(limit=1)
+    await pool.submit("r1", "alice")
+    await pool.report("settle", "r1.1", Usage())
+    assert (await pool.route("requeue", "r1.1")).gone == ("r1",)
+
+
+async def test_leases_of_a_request_submitted_anew_are_numbered_on(pool: Pool) -> None:
+    await pool.offer(limit=1)
+    call = Call()
+    call.submit("r1", "alice", 1, 40, attempt=3)
+    (grant,) = (await pool.queue.execute(ROUTER, call)).grants
+    assert grant.lease == "r1.4"
+
+
 async def test_reconcile_tells_grants_again_and_names_the_unknown(pool: Pool) -> None:
     await pool.offer(limit=1)
     await pool.submit("r1", "alice")

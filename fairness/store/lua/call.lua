@@ -2,7 +2,7 @@
 --   VERB COUNT ARG_1 .. ARG_COUNT
 -- Every call is its sender's heartbeat. Result, an array of five arrays of strings:
 --   grants    request, lease, replica, url, counter (five a grant), the sender's own
---   gone      requests the store does not know (reconcile)
+--   gone      requests the store does not know (reconcile, requeue)
 --   counters  client, counter (pairs): clients of the leases charged or settled here
 --   voided    leases taken back from this replica, not yet confirmed
 --   replicas  after the verb of that name: the policy, then replica, url (pairs)

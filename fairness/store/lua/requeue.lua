@@ -1,8 +1,13 @@
 -- requeue LEASE: its replica failed before the first byte. The request goes back to its
--- old place in its client's line, refunded. Idempotent: a lease that is over is ignored.
+-- old place in its client's line, refunded. Idempotent: a lease that is over is ignored; if
+-- the request is over with it, it is named gone, and the router submits it anew.
 verbs.requeue = function(lease)
   local id, request = load_lease(lease)
-  if not id then return end
+  if not id then
+    id = split_lease(lease)
+    if call('EXISTS', request_key(id)) == 0 then reply.gone[#reply.gone + 1] = id end
+    return
+  end
   refund(request)
   void(id, request)
   release(id, request)
