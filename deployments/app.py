@@ -1,7 +1,7 @@
 """`deployments.app:build`: the Serve application that `serve run` and KubeRay take."""
 
-from __future__ import annotations
-
+# No `from __future__ import annotations` here: Serve reads the annotation of `build` to turn the
+# configuration's dictionary into an AppConfig.
 import copy
 import secrets
 from typing import Any
