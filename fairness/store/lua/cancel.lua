@@ -8,9 +8,6 @@ verbs.cancel = function(id)
     dequeue(request.client, id)
     finish(id, request)
   elseif not request.arrived then
-    refund(request)
-    void(id, request)
-    release(id, request)
-    finish(id, request)
+    take_back(id, request)
   end
 end

@@ -196,6 +196,14 @@ local function load_lease(lease)
   if request and request.replica and request.attempt == attempt then return id, request end
 end
 
+-- A grant that will not be used: free, and its request is over.
+local function take_back(id, request)
+  refund(request)
+  void(id, request)
+  release(id, request)
+  finish(id, request)
+end
+
 local reply = {grants = {}, gone = {}, counters = {}, voided = {}, replicas = {}}
 local verbs = {}
 

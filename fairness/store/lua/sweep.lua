@@ -34,11 +34,6 @@ verbs.sweep = function()
   for _, lease in ipairs(call('ZRANGEBYSCORE', UNSEEN, '-inf', NOW, 'LIMIT', 0, SWEEP_LIMIT)) do
     local id, request = load_lease(lease)
     call('ZREM', UNSEEN, lease)
-    if id then
-      refund(request)
-      void(id, request)
-      release(id, request)
-      finish(id, request)
-    end
+    if id then take_back(id, request) end
   end
 end
