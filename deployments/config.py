@@ -29,7 +29,9 @@ def home() -> Path:
 class Strict(BaseModel):
     """A part of the configuration."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, hide_input_in_errors=True
+    )
 
 
 class CostConfig(Strict):
@@ -47,7 +49,7 @@ class StoreConfig(Strict):
     """
 
     url: str = EMBEDDED
-    sender_ttl_s: float = Field(default=10.0, gt=1)
+    sender_ttl_s: float = Field(default=10.0, ge=3)
 
     def resolved(self) -> str:
         """The URL to use."""

@@ -218,7 +218,9 @@ class LocalCluster:
 
     def _curl(self) -> str:
         app = self._settings.app
-        key = next((key for client in app.clients for key in client.keys), "YOUR-KEY")
+        key = next(
+            (key for client in app.clients for key in client.keys if "local" in key), "YOUR-KEY"
+        )
         body = (
             f'{{"model": "{app.pools[0].model_id}", "max_tokens": 16, '
             '"messages": [{"role": "user", "content": "Hello"}]}'

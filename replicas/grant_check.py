@@ -37,15 +37,27 @@ class GrantCheck:
     Without a lease (a pass, for models and tokenizing) the engine's wrappers refuse to generate.
     """
 
-    def __init__(self, app: App, *, key: bytes, replica: str, leases: Leases) -> None:
+    def __init__(
+        self,
+        app: App,
+        *,
+        key: bytes,
+        replica: str,
+        leases: Leases,
+        engine_works: Callable[[], bool],
+    ) -> None:
         self._app = app
         self._key = key
         self._replica = replica
         self._leases = leases
+        self._engine_works = engine_works
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return  # no web sockets, no lifespan
+        if not self._engine_works():
+            await _refuse(send, "the engine of this replica is dead")  # the router asks another
+            return
         try:
             token = self._token(scope)
             lease = self._leases.open(token) if token.lease else None

@@ -13,8 +13,10 @@ of it. One that never reached the engine (a refused parameter) is free.
 The window: `limit` is how many grants this replica takes in all until further notice. It takes what
 fills the batch and its lookahead: `slots + lookahead`, less what it has. But while the engine is
 `pressed`, that is, leaves requests waiting though it has free slots (it is short of memory, or busy
-with long prompts), no more than the lookahead waits here. So an idle engine is filled in one round
-trip, and a full one is never given what another replica could run sooner.
+with long prompts), no more than the lookahead waits here; and one request of many sequences, which
+may be more than the batch holds, never closes the replica to others: the lookahead stays. So an
+idle engine is filled in one round trip, and a full one is never given what another replica could
+run sooner.
 """
 
 from __future__ import annotations
@@ -135,13 +137,13 @@ class LeaseBook:
         if self.draining:
             return 0
         room = self._slots + self._lookahead - self._occupied
-        if self.pressed:
-            room = min(room, self._lookahead - self.unstarted)
+        ahead = self._lookahead - self.unstarted
+        room = min(room, ahead) if self.pressed else max(room, ahead)
         return self._arrived + max(0, room)
 
     @property
     def unstarted(self) -> int:
-        """Leases that are not, or not wholly, in the batch yet."""
+        """Leases of which nothing is in the batch yet."""
         return self._arrived - self._started
 
     @property
@@ -197,7 +199,7 @@ class LeaseBook:
             lease.heed(waiting, running, Usage(*tokens))
             self._occupied += lease.occupies
             self._changed[name] = lease
-            if waiting == 0:
+            if running > 0 or waiting == 0:
                 self._start(lease)
             self._settle_if_final(lease)
 

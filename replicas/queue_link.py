@@ -12,10 +12,11 @@ A client's counter in the batch is `base + charged`, where `charged` is what thi
 charged it in all and `base = global counter - charged`, both taken at the same exchange: the
 batch follows the global order, and what happens in between is never counted twice.
 
-Nothing waits on this loop. When the store is away the engine goes on by its local counters, and
-charges, being cumulative, are simply told later. Cost: while requests wait for the engine at most
-one exchange every `report_interval_s`, else one every `charge_interval_s`; a round trip when there
-is something to say; none when idle but a heartbeat a second.
+Nothing but heartbeats waits on this loop, and they do not wait for a long engine step. When the
+store is away the engine goes on by its local counters, and charges, being cumulative, are simply
+told later. Cost: while requests wait for the engine at most one exchange every `report_interval_s`,
+else one every `charge_interval_s`; a round trip when there is something to say; none when idle but
+a heartbeat a second.
 """
 
 from __future__ import annotations
@@ -66,6 +67,7 @@ class QueueLink:
         *,
         exchange: Exchange,
         queue: GlobalQueue,
+        longest: int,
         settings: LinkSettings,
     ) -> None:
         self._sender = sender
@@ -74,6 +76,7 @@ class QueueLink:
         self._exchange = exchange
         self._queue = queue
         self._settings = settings
+        self._longest = longest
         self._news = asyncio.Event()
         self._news.set()  # the first offer
         self._idle = asyncio.Event()
@@ -116,6 +119,7 @@ class QueueLink:
         """Exchange and report until cancelled."""
         loop = asyncio.get_running_loop()
         next_charge = next_beat = 0.0
+        exchange: asyncio.Task[None] | None = None
         while True:
             wait = self._settings.charge_interval_s if self._book.busy else HEARTBEAT_S
             with contextlib.suppress(TimeoutError):
@@ -124,8 +128,17 @@ class QueueLink:
             self._news.clear()
             now = loop.time()
             charging = self._book.busy and now >= next_charge
-            if charging or self._wants_exchange():
-                await self._exchange_with_engine()
+            if exchange is None and (charging or self._wants_exchange()):
+                exchange = asyncio.create_task(self._exchange_with_engine())
+            if exchange is not None:
+                # A long step (a huge prefill, a first compilation) must not look like death.
+                await asyncio.wait({exchange}, timeout=HEARTBEAT_S)
+                if exchange.done():
+                    exchange.result()
+                    exchange = None
+                else:
+                    charging = False
+            now = loop.time()
             self._give_up(now)
             call = Call()
             if now >= next_beat:
@@ -191,7 +204,7 @@ class QueueLink:
     ) -> None:
         limit = self._book.limit
         self._version += 1
-        call.offer(self._url, limit, self._book.arrived, self._version)
+        call.offer(self._url, limit, self._book.arrived, self._version, self._longest)
         marks = dict(self._charged) if charging else {}
         try:
             reply = await self._queue.execute(self._sender, call)

@@ -104,6 +104,7 @@ class FairLLMServer(LLMServer):
             self._book,
             exchange=self._exchange,
             queue=queue,
+            longest=engine_client.model_config.max_model_len,
             settings=settings.link,
         )
         app = await self.__serve_build_asgi_app__()
@@ -113,12 +114,14 @@ class FairLLMServer(LLMServer):
             key=await grant_key(store),
             replica=name,
             leases=self._link,
+            engine_works=lambda: not engine_client.errored,
         )
         self._http = QuietServer(
             uvicorn.Config(
                 app, lifespan="off", access_log=False, log_level="warning", timeout_keep_alive=600
             )
         )
+        app.state.server = self._http  # vLLM's handler of a dead engine looks for it
         self._serving = asyncio.create_task(self._http.serve(sockets=[listener]))
         self._linking = asyncio.create_task(self._link.run())
         gc.collect()

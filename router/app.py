@@ -39,7 +39,6 @@ ENGINE_PATHS = frozenset(
         "/v1/responses",
         "/v1/messages",
         "/v1/embeddings",
-        "/v1/pooling",
         "/v1/score",
         "/v1/rerank",
     }
@@ -164,7 +163,7 @@ class RouterApp:
                 counter=grant.counter,
             )
             try:
-                await self._relay(exchange, grant.url, token, turn.request, body)
+                await self._relay(exchange, grant.url, token, turns, body=body, turn=turn)
                 return
             except ReplicaFailedError as error:
                 logger.warning("replica %s failed, asking another: %s", grant.replica, error)
@@ -177,22 +176,38 @@ class RouterApp:
             raise unavailable(f"no replica of {body.model!r} can serve now; try again soon", 2)
         replica, url = random.choice(list(turns.replicas.items()))
         token = GrantToken("", client.name, replica, time.time() + PASS_TTL_S)
-        work = self._relay(exchange, url, token, "", body)
+        work = self._relay(exchange, url, token, turns, body=body)
         try:
             await exchange.unless_gone(work)
         except ReplicaFailedError as error:
-            raise unavailable(f"the replica failed ({error}); try again") from error
+            logger.warning("replica %s failed: %s", replica, error)
+            raise unavailable("the replica asked failed; try again") from error
 
     async def _relay(
-        self, exchange: Exchange, url: str, token: GrantToken, request: str, body: Body
+        self,
+        exchange: Exchange,
+        url: str,
+        token: GrantToken,
+        turns: Turns,
+        *,
+        body: Body,
+        turn: Turn | None = None,
     ) -> None:
         path = exchange.path
         if path in PASS_PATHS:
             path = path.removeprefix("/v1")
         headers = {"content-type": "application/json", HEADER: token.encode(self.grant_key)}
-        if request:
-            headers["x-request-id"] = request  # vLLM's id; ours is unique, a client's may not be
-        await relay(self.session, f"{url}{path}", body, headers, exchange.send)
+        if turn is not None:
+            headers["x-request-id"] = turn.request  # vLLM's id; a client's may not be unique
+        await relay(
+            self.session,
+            f"{url}{path}",
+            body,
+            headers,
+            exchange.send,
+            lifeline=lambda: turns.lifeline(token.replica),
+            answered=lambda: turns.answered(turn) if turn is not None else None,
+        )
 
     def _pool(self, model: str) -> Turns:
         turns = self.turns.get(model)

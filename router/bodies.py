@@ -70,5 +70,9 @@ def check_body(data: bytes) -> Body:
     if not isinstance(model, str) or not model:
         raise ApiError(400, "name a model: 'model' must be a non-empty string", param="model")
     if not RESERVED_FIELDS.isdisjoint(content):
-        data = orjson.dumps({k: v for k, v in content.items() if k not in RESERVED_FIELDS})
+        kept = {k: v for k, v in content.items() if k not in RESERVED_FIELDS}
+        try:
+            data = orjson.dumps(kept)
+        except orjson.JSONEncodeError as error:  # it reads deeper than it writes
+            raise ApiError(400, f"the request body is too deep: {error}") from None
     return Body(data, model)

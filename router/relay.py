@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import orjson
 
 from router.bodies import Body
+from router.errors import not_found
 
 logger = logging.getLogger(__name__)
 
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+Lifeline = Callable[[], AbstractAsyncContextManager[None]]
 
 # Of the replica's response headers, those that concern the client.
 PASSED_HEADERS = frozenset({"content-type", "content-length", "cache-control", "retry-after"})
@@ -49,21 +53,31 @@ async def relay(
     body: Body,
     headers: dict[str, str],
     send: Send,
+    *,
+    lifeline: Lifeline,
+    answered: Callable[[], None],
 ) -> None:
     """Ask the replica and pass its answer on.
 
     Raises ReplicaFailedError when nothing was sent to the client yet (a 403 is the replica's
-    refusal of the grant), BrokenAnswerError when the connection must be cut to tell the client
-    that its answer is incomplete. A broken event stream is ended with an error event instead.
+    refusal of the grant), ApiError for a path that the model does not have, BrokenAnswerError when
+    the connection must be cut to tell the client that its answer is incomplete. A broken event
+    stream is ended with an error event instead. `answered` is called when the answer begins.
     """
     try:
-        response = await session.post(url, data=body.data, headers=headers, allow_redirects=False)
+        async with lifeline():
+            response = await session.post(
+                url, data=body.data, headers=headers, allow_redirects=False
+            )
+            if response.status == 403:
+                raise ReplicaFailedError(f"grant refused: {await response.text()}")
+            if response.status == 404 and b'"error"' not in await response.read():
+                raise not_found(urlsplit(url).path)  # vLLM has no such path for this model
     except (aiohttp.ClientError, TimeoutError, OSError) as error:
         raise ReplicaFailedError(f"{type(error).__name__}: {error}") from error
+    body.release()
+    answered()
     async with response:
-        if response.status == 403:
-            raise ReplicaFailedError(f"grant refused: {await response.text()}")
-        body.release()
         passed = [
             (name.lower().encode("latin-1"), value.encode("latin-1"))
             for name, value in response.headers.items()
@@ -77,8 +91,17 @@ async def relay(
             }
         )
         try:
-            async for chunk in response.content.iter_any():
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            async with lifeline():
+                if response.status == 404:
+                    await send(
+                        {
+                            "type": "http.response.body",
+                            "body": await response.read(),
+                            "more_body": True,
+                        }
+                    )
+                async for chunk in response.content.iter_any():
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             logger.warning("replica failed in the middle of an answer: %s", error)
             if response.content_type != "text/event-stream":

@@ -53,7 +53,9 @@ class Router:
         turns = {}
         for pool in settings.pools:
             queue = await LocatedQueue.open(self._store, pool, settings.queue)
-            turns[pool] = Turns(name, queue, settings.queue_limits)
+            turns[pool] = Turns(
+                name, queue, settings.queue_limits, settings.queue.sender_ttl_ms / 1000
+            )
         app = RouterApp(
             name,
             Clients(settings.keys, settings.admin_key_hashes),

@@ -6,16 +6,19 @@ brought within a second is asked for again, so a lost message costs a second, ne
 
 A `Turn` is in the hands of one request handler, which must `leave` it in the end, however the
 request ended. Before `sending` that is free of charge; after it the replica answers for the lease.
+A replica that vanishes without a word (its machine is gone) is noticed by its silence in the store:
+whatever waits for it under a `lifeline` then gets a TimeoutError.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import secrets
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass
 
 from fairness.store.coalescer import Coalescer
@@ -24,6 +27,7 @@ from fairness.store.contract import (
     ClientState,
     GlobalQueue,
     Grant,
+    ReplicaState,
     Reply,
     Sender,
     StoreUnavailableError,
@@ -34,6 +38,8 @@ from router.errors import ApiError
 logger = logging.getLogger(__name__)
 
 RECONCILE_S = 1.0
+RECONCILE_LONGEST_S = 30.0
+RECONCILE_LIMIT = 128  # a round, so that submits are not kept waiting
 LISTEN_RETRY_S = 0.2
 LOOK_S = 0.5
 
@@ -43,6 +49,7 @@ class QueueLimits:
     """What may wait in one router, so that no client can fill its memory."""
 
     requests_per_client: int = 2_000
+    requests: int = 20_000
     bytes_per_client: int = 256 * 2**20
     bytes: int = 1024 * 2**20
 
@@ -50,13 +57,24 @@ class QueueLimits:
 class Turn:
     """One request's place in the global queue. Await `grant`."""
 
-    __slots__ = ("asked", "attempt", "client", "failed", "grant", "request", "sent", "size")
+    __slots__ = (
+        "asked",
+        "attempt",
+        "client",
+        "failed",
+        "grant",
+        "patience",
+        "request",
+        "sent",
+        "size",
+    )
 
     def __init__(self, request: str, client: Client, size: int, now: float) -> None:
         self.request = request
         self.client = client
         self.size = size
         self.asked = now
+        self.patience = RECONCILE_S
         self.sent = False
         self.attempt = 0  # at least the number of its last lease
         self.failed: set[str] = set()
@@ -71,7 +89,9 @@ class Turns:
         router: str,
         queue: GlobalQueue,
         limits: QueueLimits,
+        silence_s: float,
     ) -> None:
+        """silence_s: a replica that the store has not heard of for so long is gone."""
         self._sender = Sender("router", router)
         self._queue = queue
         self._limits = limits
@@ -86,7 +106,10 @@ class Turns:
         self._became_ready = asyncio.Event()
         self._looking = 0
         self._now = asyncio.get_running_loop().time
-        self.replicas: dict[str, str] = {}
+        self._silence_s = silence_s
+        self._heard: dict[str, float] = {}  # replica -> when it was last seen alive
+        self._lifelines: dict[str, set[asyncio.Timeout]] = {}
+        self.replicas: dict[str, str] = {}  # those that take requests, with their URLs
         self.policy: str | None = None
         self.store_alive = False
 
@@ -119,9 +142,13 @@ class Turns:
 
     async def stop(self) -> None:
         """Stop talking."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        running = set(self._tasks)
+        while running:
+            for task in running:
+                task.cancel()
+            # Again if need be: Python 3.11's wait_for, inside the store's client, swallows a
+            # cancellation that comes together with its result.
+            _, running = await asyncio.wait(running, timeout=1)
 
     def check(self) -> None:
         """Raises RuntimeError when one of the loops has ended."""
@@ -149,6 +176,23 @@ class Turns:
         self._send_submit(turn)
         return turn
 
+    @contextlib.asynccontextmanager
+    async def lifeline(self, replica: str) -> AsyncIterator[None]:
+        """Raises TimeoutError inside when `replica` is gone for good."""
+        lifelines = self._lifelines.setdefault(replica, set())
+        async with asyncio.timeout(None) as timeout:
+            lifelines.add(timeout)
+            try:
+                yield
+            finally:
+                lifelines.discard(timeout)
+                if not lifelines:
+                    self._lifelines.pop(replica, None)
+
+    def answered(self, turn: Turn) -> None:
+        """The answer has begun: nothing of the request waits here any more."""
+        self._forget(turn)
+
     def sending(self, turn: Turn) -> Grant:
         """The replica is being asked: from now on it charges and settles the lease."""
         turn.sent = True
@@ -166,7 +210,7 @@ class Turns:
         turn.failed.add(lease)
         turn.attempt += 1
         turn.sent = False
-        turn.asked = self._now()
+        turn.asked, turn.patience = self._now(), RECONCILE_S
         turn.grant = asyncio.get_running_loop().create_future()
         self._coalescer.pending.requeue(lease)
         self._coalescer.kick()
@@ -175,6 +219,8 @@ class Turns:
         limits = self._limits
         if self._requests[client] >= limits.requests_per_client:
             which = f"{limits.requests_per_client} waiting requests of one client"
+        elif len(self._turns) >= limits.requests:
+            which = f"{limits.requests} waiting requests of all clients"
         elif self._bytes[client] + size > limits.bytes_per_client:
             which = f"{limits.bytes_per_client} waiting bytes of one client"
         elif self._all_bytes + size > limits.bytes:
@@ -219,7 +265,8 @@ class Turns:
     def _on_reply(self, reply: Reply) -> None:
         self.store_alive = True
         if reply.replicas is not None:
-            self.replicas, self.policy = reply.replicas, reply.policy
+            self.policy = reply.policy
+            self._heed(reply.replicas)
             if self.ready:
                 self._became_ready.set()
             else:
@@ -230,6 +277,18 @@ class Turns:
             if turn is not None and not turn.grant.done():
                 turn.attempt += 1  # of a lease it may have had, unheard of
                 self._send_submit(turn)
+
+    def _heed(self, replicas: dict[str, ReplicaState]) -> None:
+        """Note who lives; cut the lifelines of those silent for too long (not of those that a
+        store without its memory has only not heard of yet)."""
+        now = self._now()
+        self.replicas = {name: state.url for name, state in replicas.items() if state.taking}
+        self._heard |= dict.fromkeys(replicas, now)
+        for name, heard in list(self._heard.items()):
+            if now - heard > self._silence_s:
+                del self._heard[name]
+                for timeout in self._lifelines.pop(name, set()):
+                    timeout.reschedule(now)
 
     def _on_grants(self, grants: Iterable[Grant]) -> None:
         for grant in grants:
@@ -251,8 +310,14 @@ class Turns:
             await asyncio.sleep(RECONCILE_S)
             if not self.store_alive:
                 continue
-            due = self._now() - RECONCILE_S
-            for turn in self._turns.values():
-                if not turn.grant.done() and turn.asked <= due:
-                    self._coalescer.pending.reconcile(turn.request)
+            now = self._now()
+            due = (
+                turn
+                for turn in self._turns.values()
+                if not turn.grant.done() and now - turn.asked >= turn.patience
+            )
+            for turn in itertools.islice(due, RECONCILE_LIMIT):
+                turn.asked = now
+                turn.patience = min(2 * turn.patience, RECONCILE_LONGEST_S)
+                self._coalescer.pending.reconcile(turn.request)
             self._coalescer.kick()

@@ -47,6 +47,14 @@ class Grant:
 
 
 @dataclass(frozen=True, slots=True)
+class ReplicaState:
+    """A live replica: where it listens, and whether it takes requests (or drains)."""
+
+    url: str
+    taking: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Usage:
     """Tokens of one lease so far, in all. `cached` of the `input` came from the prefix cache."""
 
@@ -90,12 +98,13 @@ class Call:
         """Router: tell me again what became of it (`Reply.grants` or `Reply.gone`)."""
         self.verbs.append(("reconcile", request))
 
-    def offer(self, url: str, limit: int, arrived: int, version: int) -> None:
+    def offer(self, url: str, limit: int, arrived: int, version: int, longest: int) -> None:
         """Replica: I take `limit` grants in all, and have seen `arrived` so far.
 
-        `version` grows with every new offer; an older one is ignored.
+        `version` grows with every new offer; an older one is ignored. longest: tokens of the
+        longest prompt it takes; no prompt is estimated at more.
         """
-        self.verbs.append(("offer", url, limit, arrived, version))
+        self.verbs.append(("offer", url, limit, arrived, version, longest))
 
     def charge(self, lease: str, usage: Usage) -> None:
         """Replica: this lease has used so much by now. O(log clients)."""
@@ -127,8 +136,7 @@ class Reply:
 
     grants: the sender's own. gone: requests the queue does not know. counters: of the clients
     charged or settled in the call. voided: leases taken back from this replica that it has not
-    confirmed. policy, replicas (id -> url of those that take requests): None when
-    the call was no heartbeat.
+    confirmed. policy, replicas (the live ones): None when the call was no heartbeat.
     """
 
     grants: tuple[Grant, ...] = ()
@@ -136,7 +144,7 @@ class Reply:
     counters: dict[str, float] = field(default_factory=dict)
     voided: tuple[str, ...] = ()
     policy: str | None = None
-    replicas: dict[str, str] | None = None
+    replicas: dict[str, ReplicaState] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from fairness.store.contract import (
     ClientState,
     Grant,
     QueueSettings,
+    ReplicaState,
     Reply,
     Sender,
     StoreUnavailableError,
@@ -62,8 +63,12 @@ def _decode(raw: Any) -> Reply:
         counters={counters[i]: float(counters[i + 1]) for i in range(0, len(counters), 2)},
         voided=tuple(voided),
         policy=replicas[0] if replicas else None,
-        replicas=dict(zip(replicas[1::2], replicas[2::2], strict=True)) if replicas else None,
+        replicas=_replicas(replicas[1:]) if replicas else None,
     )
+
+
+def _replicas(flat: list[str]) -> dict[str, ReplicaState]:
+    return {flat[i]: ReplicaState(flat[i + 1], flat[i + 2] == "1") for i in range(0, len(flat), 3)}
 
 
 def _grants(flat: list[str]) -> tuple[Grant, ...]:

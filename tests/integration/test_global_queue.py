@@ -41,7 +41,7 @@ class Pool:
     async def offer(self, limit: int, arrived: int = 0, by: Sender = REPLICA) -> Reply:
         call = Call()
         self.version += 1
-        call.offer(f"http://{by.name}", limit, arrived, self.version)
+        call.offer(f"http://{by.name}", limit, arrived, self.version, 4096)
         return await self.queue.execute(by, call)
 
     async def report(self, verb: str, lease: str, usage: Usage, by: Sender = REPLICA) -> Reply:
@@ -170,11 +170,51 @@ async def test_fcfs_grants_in_arrival_order(pool: Pool) -> None:
 
 
 async def test_a_policy_is_heeded_once_for_each_reason(pool: Pool) -> None:
-    for name, reason in (("fcfs", "deploy-1"), ("vtc", "admin"), ("vtc", "admin")):
-        await pool.set_policy(name, reason)
-    assert (await pool.sweep()).policy == "vtc"
+    for name, reason in (("vtc", "deploy-1"), ("fcfs", "admin"), ("vtc", "deploy-1")):
+        await pool.set_policy(name, reason)  # the last: a restarted router
+    assert (await pool.sweep()).policy == "fcfs"
     with pytest.raises(ValueError, match="vtc, fcfs"):
         Call().policy("random", "test")
+
+
+async def test_an_estimate_is_no_larger_than_the_longest_prompt(pool: Pool) -> None:
+    """Padding a body must not raise the counters that others are lifted to."""
+    await pool.offer(limit=1)
+    (grant,) = await pool.submit("r1", "mallory", size=8 * 2**20)
+    assert grant.counter == 4096
+
+
+async def test_a_failed_replica_is_passed_over_until_it_offers_again(pool: Pool) -> None:
+    await pool.offer(limit=5)
+    await pool.offer(limit=1, by=Sender("replica", "replica-2"))
+    (grant,) = await pool.submit("r1", "alice")
+    assert grant.replica == "replica-1"
+    await pool.route("requeue", "r1.1")
+    (again,) = (await pool.route("reconcile", "r1")).grants
+    assert again.replica == "replica-2"
+    await pool.offer(limit=5)
+    assert len(await pool.submit("r2", "alice")) == 1
+
+
+async def test_another_replicas_word_on_a_lease_is_ignored(pool: Pool) -> None:
+    await pool.offer(limit=1)
+    await pool.submit("r1", "alice")
+    await pool.report("settle", "r1.1", Usage(), by=Sender("replica", "replica-2"))
+    assert (await pool.state("alice"))[2] == 1
+
+
+async def test_senders_are_not_blamed_for_the_stores_absence(redis: Redis) -> None:
+    pool = Pool(redis, QueueSettings(sender_ttl_ms=100))
+    await pool.offer(limit=1)
+    await pool.submit("r1", "alice")
+    await pool.sweep()
+    await asyncio.sleep(0.3)  # nobody could reach the store
+    await pool.sweep(by=OTHER_ROUTER)
+    assert (await pool.state("alice"))[2] == 1
+    for _ in range(5):  # now it is there, and the replica still silent
+        await asyncio.sleep(0.03)
+        await pool.sweep(by=OTHER_ROUTER)
+    assert (await pool.state("alice"))[2] == 0
 
 
 async def test_an_idle_client_is_lifted_and_saves_nothing_up(pool: Pool) -> None:
@@ -253,7 +293,7 @@ async def test_repeated_and_late_offers_change_nothing(pool: Pool) -> None:
         await pool.submit(f"r{n}", "alice")
     for limit, version in ((2, 5), (2, 5), (4, 3)):
         call = Call()
-        call.offer("http://replica-1", limit, 0, version)
+        call.offer("http://replica-1", limit, 0, version, 4096)
         await pool.queue.execute(REPLICA, call)
     assert await pool.state("alice") == (20, 3, 2)
 
@@ -412,7 +452,7 @@ async def test_any_history_ends_with_nothing_left(pool: Pool, seed: int) -> None
         elif action == "offer":
             sender = random_.choice(senders)
             limits[sender.name] += random_.randint(0, 3)
-            call.offer(sender.name, limits[sender.name] + 1, 0, step)
+            call.offer(sender.name, limits[sender.name] + 1, 0, step, 4096)
         elif leases and action == "requeue":
             lease = random_.choice(sorted(leases))
             leases.pop(lease)

@@ -64,6 +64,7 @@ class Setup:
             self.book,
             exchange=self.engine.exchange,
             queue=self.queue,
+            longest=4096,
             settings=LinkSettings(report_interval_s=0.001, charge_interval_s=0.01),
         )
 
@@ -150,6 +151,25 @@ async def test_the_window_holds_what_does_not_fit(setup: Setup) -> None:
     setup.link.close(leases[0])
     async with asyncio.timeout(5):
         assert (await waiting).request == "r3"
+
+
+async def test_a_long_engine_step_is_not_taken_for_death(setup: Setup) -> None:
+    grant = await setup.submit("r1", "alice")
+    setup.link.open(token(grant, "alice"))
+    stuck = asyncio.Event()
+    exchange = setup.engine.exchange
+
+    async def slow(update: dict[str, Any]) -> dict[str, Any]:
+        await stuck.wait()
+        return await exchange(update)
+
+    setup.link._exchange = slow
+    prefix = "fairlane:1:{tiny}:replicas"
+    await asyncio.sleep(0.5)
+    before = await setup.redis.zscore(prefix, "replica-1")
+    await asyncio.sleep(2.5)
+    assert await setup.redis.zscore(prefix, "replica-1") > before + 1500
+    stuck.set()
 
 
 async def test_a_policy_reaches_the_engine(setup: Setup) -> None:

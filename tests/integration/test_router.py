@@ -29,6 +29,8 @@ from router.turns import QueueLimits, Turns
 pytestmark = pytest.mark.integration
 
 KEY = b"k" * 32
+SILENCE_S = 2.0
+SETTINGS = QueueSettings(sender_ttl_ms=4000)
 CHAT = {"model": "tiny", "messages": []}
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -40,7 +42,7 @@ class Replica:
         self.sender = Sender("replica", name)
         self.tokens: list[GrantToken] = []
         self.headers: list[dict[str, str]] = []
-        self._queue = RedisQueue(redis, "tiny", QueueSettings())
+        self._queue = RedisQueue(redis, "tiny", SETTINGS)
         self._handler = handler
         self._version = 0
         self.url = ""
@@ -61,7 +63,7 @@ class Replica:
     async def offer(self, limit: int) -> None:
         self._version += 1
         call = Call()
-        call.offer(self.url, limit, 0, self._version)
+        call.offer(self.url, limit, 0, self._version, 4096)
         await self._queue.execute(self.sender, call)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
@@ -136,8 +138,8 @@ class Setup:
 @pytest_asyncio.fixture
 async def setup(server_url: str) -> AsyncIterator[Setup]:
     redis = connect(server_url)
-    queue = await LocatedQueue.open(server_url, "tiny", QueueSettings())
-    turns = Turns("router-1", queue, QueueLimits(requests_per_client=3))
+    queue = await LocatedQueue.open(server_url, "tiny", SETTINGS)
+    turns = Turns("router-1", queue, QueueLimits(requests_per_client=3), SILENCE_S)
     clients = Clients([(hash_key("sk-1"), Client("alice", 2.0))], [])
     limits = Limits(max_wait_s=0.5)
     async with open_session() as session:
@@ -200,6 +202,23 @@ async def test_a_dead_replica_is_passed_over(setup: Setup) -> None:
         assert (await asked).status_code == 200
         assert [token.lease.split(".")[1] for token in alive.tokens] == ["2"]
     assert await setup.alice() == (0, 0)
+
+
+async def test_a_replica_that_vanishes_without_a_word_is_noticed(setup: Setup) -> None:
+    async with replica(setup, "replica-1", hangs, 1):
+        await setup.seen(replicas=1)
+        async with asyncio.timeout(15):
+            answer = await setup.ask()
+    assert (answer.status_code, "no turn" in answer.text) == (503, True)
+
+
+async def test_a_path_that_the_model_does_not_have_is_an_openai_error(setup: Setup) -> None:
+    async def not_found(request: web.Request) -> web.StreamResponse:
+        return web.json_response({"detail": "Not Found"}, status=404)
+
+    async with replica(setup, "replica-1", not_found, 1):
+        answer = await setup.ask()
+    assert (answer.status_code, "there is nothing at" in answer.text) == (404, True)
 
 
 async def test_a_refused_grant_is_asked_for_again(setup: Setup) -> None:

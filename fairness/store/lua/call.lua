@@ -5,7 +5,7 @@
 --   gone      requests the store does not know (reconcile, requeue)
 --   counters  client, counter (pairs): clients of the leases charged or settled here
 --   voided    leases taken back from this replica, not yet confirmed
---   replicas  after the verb of that name: the policy, then replica, url (pairs)
+--   replicas  after the verb of that name: the policy, then replica, url, taking (triples)
 call('ZADD', KIND == 'router' and ROUTERS or REPLICAS, NOW, SENDER)
 
 local at = HEADER + 1

@@ -3,7 +3,7 @@
 -- a lease that is over is ignored. Replies with the client's counter. O(log clients).
 verbs.charge = function(lease, input, cached, output)
   local id, request = load_lease(lease)
-  if not id then return end
+  if not id or request.replica ~= SENDER then return end
   if call('ZREM', UNSEEN, lease) == 1 then call('HSET', request_key(id), 'arrived', 1) end
   -- Totals only grow while a lease runs, so a repeated or late report changes nothing; the
   -- estimate stands until there is a truth.

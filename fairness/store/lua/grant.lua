@@ -3,8 +3,9 @@
 -- credit and a waiting request never part. O(log) a grant.
 local function lease_to(replica, client, id, request)
   local attempt = tonumber(request.attempt) + 1
-  local rate = tonumber(call('HGET', POOL, 'tokens_per_byte') or '0.25')
-  local estimate = INPUT_WEIGHT * math.ceil(rate * tonumber(request.bytes))
+  local pool = call('HMGET', POOL, 'tokens_per_byte', 'longest')
+  local tokens = math.ceil(tonumber(pool[1] or '0.25') * tonumber(request.bytes))
+  local estimate = INPUT_WEIGHT * math.min(tokens, tonumber(pool[2] or tokens))
   call('HSET', request_key(id), 'replica', replica, 'attempt', attempt, 'charged', text(estimate),
        'input', 0, 'cached', 0, 'output', 0)
   call('HINCRBY', PREFIX .. 'replica:' .. replica, 'granted', 1)
@@ -25,8 +26,10 @@ local function grant_all()
     if replica then client, id = next_request() end
     if not client then break end
     local request = load(id)
-    if not call('ZSCORE', ROUTERS, request.router) then
-      dequeue(client, id) -- its router is dead: nobody waits for the answer
+    local heard = call('ZSCORE', ROUTERS, request.router)
+    if not heard or NOW - tonumber(heard) > SENDER_TTL / 3 then
+      -- Its router is dead: nobody waits for the answer. (One that was only slow submits anew.)
+      dequeue(client, id)
       finish(id, request)
     else
       set_credits(replica, tonumber(best[2]) - 1)

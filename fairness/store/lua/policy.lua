@@ -4,6 +4,5 @@
 local function current_policy() return call('HGET', POOL, 'policy') or 'vtc' end
 
 verbs.policy = function(name, reason)
-  if call('HGET', POOL, 'policy_reason') == reason then return end
-  call('HSET', POOL, 'policy', name, 'policy_reason', reason)
+  if call('SADD', PREFIX .. 'reasons', reason) == 1 then call('HSET', POOL, 'policy', name) end
 end

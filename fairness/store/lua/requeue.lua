@@ -8,6 +8,7 @@ verbs.requeue = function(lease)
     if call('EXISTS', request_key(id)) == 0 then reply.gone[#reply.gone + 1] = id end
     return
   end
+  call('ZREM', CREDITS, request.replica) -- until it offers again: the next grant goes elsewhere
   refund(request)
   void(id, request)
   release(id, request)

@@ -7,7 +7,8 @@
 --
 -- key                  type    what
 -- ..:pool              hash    seq, virtual_time, last_left, tokens_per_byte,
---                              policy, policy_reason
+--                              policy, longest, swept
+-- ..:reasons           set     why the policy was set, each heeded once
 -- ..:backlogged        zset    client -> counter, clients with a waiting request
 -- ..:active            zset    client -> counter, none waiting, some running
 -- ..:idle              zset    client -> counter, neither; only counters above V

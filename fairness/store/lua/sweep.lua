@@ -7,7 +7,11 @@ local function sweep_replica(replica)
   call('ZREM', CREDITS, replica)
   for _, id in ipairs(call('SRANDMEMBER', PREFIX .. 'leases:' .. replica, SWEEP_LIMIT)) do
     local request = load(id)
-    settle(id, request, tonumber(request.input), tonumber(request.cached), tonumber(request.output))
+    if request then
+      settle(id, request, tonumber(request.input), tonumber(request.cached), tonumber(request.output))
+    else
+      call('SREM', PREFIX .. 'leases:' .. replica, id)
+    end
   end
   if call('EXISTS', PREFIX .. 'leases:' .. replica) == 0 then
     call('ZREM', REPLICAS, replica)
@@ -27,7 +31,21 @@ local function sweep_router(router)
   if call('EXISTS', PREFIX .. 'routed:' .. router) == 0 then call('ZREM', ROUTERS, router) end
 end
 
+-- When nobody swept for a while, it was this store that was away, not its senders: they get
+-- their time anew.
+local function forgive_absence()
+  local swept = tonumber(call('HGET', POOL, 'swept') or NOW)
+  call('HSET', POOL, 'swept', NOW)
+  local away = NOW - swept
+  if away <= SENDER_TTL / 2 then return end
+  for _, senders in ipairs({ROUTERS, REPLICAS}) do
+    for _, sender in ipairs(call('ZRANGE', senders, 0, -1)) do call('ZADD', senders, NOW, sender) end
+  end
+  for _, lease in ipairs(call('ZRANGE', UNSEEN, 0, -1)) do call('ZINCRBY', UNSEEN, away, lease) end
+end
+
 verbs.sweep = function()
+  forgive_absence()
   local silent = NOW - SENDER_TTL
   for _, replica in ipairs(call('ZRANGEBYSCORE', REPLICAS, '-inf', silent, 'LIMIT', 0, 4)) do sweep_replica(replica) end
   for _, router in ipairs(call('ZRANGEBYSCORE', ROUTERS, '-inf', silent, 'LIMIT', 0, 4)) do sweep_router(router) end

@@ -95,6 +95,9 @@ def test_an_engine_with_free_slots_takes_what_fills_them() -> None:
     assert book.limit == 8 + 2  # counted on arrival, admitted or not
     book.update([("r0.1", 1, 3, 10, 0, 0)])  # n = 4: four slots
     assert book.limit == 3 + (8 + 2) - 6
+    book.update([("r0.1", 400, 3, 10, 0, 0)])  # n = 403
+    book.update([(f"r{n}.1", 0, 1, 10, 0, 0) for n in (1, 2)])
+    assert book.limit == 3 + 2  # others still get in
     for lease in leases:
         answer(lease, told=1)
         book.close(lease)

@@ -83,6 +83,12 @@ def test_no_body_causes_another_error(data: bytes) -> None:
         assert error.status == 400
 
 
+def test_nesting_too_deep_to_write_again_is_400() -> None:
+    deep = b"[" * 300 + b"]" * 300
+    with pytest.raises(ApiError, match="too deep"):
+        check_body(b'{"model": "tiny", "priority": 1, "x": ' + deep + b"}")
+
+
 def test_deep_nesting_is_400() -> None:
     with pytest.raises(ApiError):
         check_body(b'{"model": "tiny", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}")
