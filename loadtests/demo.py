@@ -57,10 +57,10 @@ class DemoLoad:
     """What alice and bob do. Prompts in bytes, answers in tokens, interval in seconds."""
 
     alice_key: str = "sk-local-alice"
-    alice_connections: int = 96
+    alice_connections: int = 128
     alice_prompt_bytes: int = 256
     bob_key: str = "sk-local-bob"
-    bob_connections: int = 24
+    bob_connections: int = 32
     bob_interval_s: float = 1.5
     bob_prompt_bytes: int = 64
     max_tokens: int = 96

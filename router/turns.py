@@ -38,7 +38,6 @@ from router.errors import ApiError
 logger = logging.getLogger(__name__)
 
 RECONCILE_S = 1.0
-RECONCILE_LONGEST_S = 30.0
 RECONCILE_LIMIT = 128  # a round, so that submits are not kept waiting
 LISTEN_RETRY_S = 0.2
 LOOK_S = 0.5
@@ -63,7 +62,6 @@ class Turn:
         "client",
         "failed",
         "grant",
-        "patience",
         "request",
         "sent",
         "size",
@@ -74,7 +72,6 @@ class Turn:
         self.client = client
         self.size = size
         self.asked = now
-        self.patience = RECONCILE_S
         self.sent = False
         self.attempt = 0  # at least the number of its last lease
         self.failed: set[str] = set()
@@ -210,7 +207,7 @@ class Turns:
         turn.failed.add(lease)
         turn.attempt += 1
         turn.sent = False
-        turn.asked, turn.patience = self._now(), RECONCILE_S
+        turn.asked = self._now()
         turn.grant = asyncio.get_running_loop().create_future()
         self._coalescer.pending.requeue(lease)
         self._coalescer.kick()
@@ -314,10 +311,9 @@ class Turns:
             due = (
                 turn
                 for turn in self._turns.values()
-                if not turn.grant.done() and now - turn.asked >= turn.patience
+                if not turn.grant.done() and now - turn.asked >= RECONCILE_S
             )
             for turn in itertools.islice(due, RECONCILE_LIMIT):
                 turn.asked = now
-                turn.patience = min(2 * turn.patience, RECONCILE_LONGEST_S)
                 self._coalescer.pending.reconcile(turn.request)
             self._coalescer.kick()
