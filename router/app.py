@@ -83,7 +83,7 @@ class RouterApp:
             pass  # nobody to answer
         except BrokenAnswerError:
             raise  # the server cuts the connection: that is how a client learns of it
-        except Exception:
+        except Exception:  # the edge: a fault of ours is logged and answered, never left hanging
             logger.exception("a request failed by a fault of the router")
             await exchange.refuse(
                 ApiError(500, "the router failed on this request", "server_error", "internal_error")

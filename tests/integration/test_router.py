@@ -114,7 +114,7 @@ class Setup:
         self.turns = turns
         self.app = app
         self.http = httpx.AsyncClient(
-            transport=httpx.ASGITransport(app=app),  # type: ignore[arg-type]
+            transport=httpx.ASGITransport(app=app),
             base_url="http://router",
             headers={"Authorization": "Bearer sk-1"},
         )

@@ -48,7 +48,7 @@ def test_both_files_have_the_same_shape() -> None:
 
 def test_redis_url_overrides_the_config(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("REDIS_URL", raising=False)
-    config = AppConfig(pools=(POOL,))  # type: ignore[arg-type]
+    config = AppConfig(pools=(POOL,))
     assert config.store.resolved() == "embedded"
     monkeypatch.setenv("REDIS_URL", "redis://elsewhere")
     assert config.store.resolved() == "redis://elsewhere"

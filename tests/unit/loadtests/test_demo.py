@@ -75,7 +75,7 @@ def server_url() -> Iterator[str]:
     thread.start()
     assert started.wait(10)
     yield str(place["url"])
-    place["loop"].call_soon_threadsafe(place["stop"].set)  # type: ignore[attr-defined]
+    place["loop"].call_soon_threadsafe(place["stop"].set)
     thread.join(10)
 
 

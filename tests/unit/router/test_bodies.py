@@ -59,7 +59,7 @@ def test_a_sound_body_is_sent_on_as_it_came() -> None:
 def test_reserved_fields_are_cut_and_nothing_else(
     reserved: set[str], others: dict[str, int]
 ) -> None:
-    others = {k: v for k, v in others.items() if k not in RESERVED_FIELDS} | {"model": "tiny"}  # type: ignore[assignment]
+    others = {k: v for k, v in others.items() if k not in RESERVED_FIELDS} | {"model": "tiny"}
     body = check_body(json.dumps(dict.fromkeys(reserved, 1) | others).encode())
     assert json.loads(body.data) == others
 
