@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -70,9 +71,15 @@ def check_body(data: bytes) -> Body:
     if not isinstance(model, str) or not model:
         raise ApiError(400, "name a model: 'model' must be a non-empty string", param="model")
     if not RESERVED_FIELDS.isdisjoint(content):
-        kept = {k: v for k, v in content.items() if k not in RESERVED_FIELDS}
-        try:
-            data = orjson.dumps(kept)
-        except orjson.JSONEncodeError as error:  # it reads deeper than it writes
-            raise ApiError(400, f"the request body is too deep: {error}") from None
+        data = _without_reserved(data)
     return Body(data, model)
+
+
+def _without_reserved(data: bytes) -> bytes:
+    """Cut the reserved fields. By the standard library, which keeps integers of any size (orjson
+    makes floats of those beyond 64 bits). Raises ApiError 400."""
+    try:
+        content = json.loads(data)
+        return json.dumps({k: v for k, v in content.items() if k not in RESERVED_FIELDS}).encode()
+    except (ValueError, RecursionError) as error:
+        raise ApiError(400, f"the request body cannot be written again: {error}") from None
