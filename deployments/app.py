@@ -3,6 +3,7 @@
 # No `from __future__ import annotations` here: Serve reads the annotation of `build` to turn the
 # configuration's dictionary into an AppConfig.
 import copy
+import dataclasses
 import secrets
 from typing import Any
 
@@ -13,6 +14,7 @@ from ray.serve.llm import LLMConfig, build_llm_deployment
 from deployments.config import EMBEDDED, AppConfig, PoolConfig, home
 from deployments.embedded_store import EmbeddedStore
 from deployments.tiny_model import ensure_tiny_model
+from fairness.store.settings import StoreSettings
 from replicas.queue_link import LinkSettings
 from replicas.server import FairLLMServer, ReplicaSettings
 from router.app import Limits
@@ -28,10 +30,10 @@ def build(args: AppConfig) -> Application:
     return _router(args, store, [_pool(pool, args, store) for pool in args.pools])
 
 
-def _store(config: AppConfig) -> str | Application:
-    url = config.store.resolved()
-    if url != EMBEDDED:
-        return url
+def _store(config: AppConfig) -> StoreSettings:
+    settings = config.store.settings()
+    if settings.url != EMBEDDED:
+        return settings
     deployment = serve.deployment(EmbeddedStore).options(
         name="Store",
         num_replicas=1,
@@ -40,10 +42,11 @@ def _store(config: AppConfig) -> str | Application:
         graceful_shutdown_wait_loop_s=0.1,
         health_check_period_s=5,
     )
-    return deployment.bind(str(home() / "valkey"))
+    # Serve finds the application in the settings and puts its handle there.
+    return dataclasses.replace(settings, url=deployment.bind(str(home() / "valkey")))
 
 
-def _router(config: AppConfig, store: Any, pools: list[Application]) -> Application:
+def _router(config: AppConfig, store: StoreSettings, pools: list[Application]) -> Application:
     settings = RouterSettings(
         pools=tuple(pool.model_id for pool in config.pools),
         policy=config.policy,
@@ -51,6 +54,7 @@ def _router(config: AppConfig, store: Any, pools: list[Application]) -> Applicat
         queue=config.queue_settings(),
         keys=config.client_keys(),
         admin_key_hashes=config.admin_hashes(),
+        fail_closed=config.store.fail_closed,
         limits=Limits(config.router.max_body_bytes, config.router.max_wait_s),
     )
     deployment = serve.deployment(Router).options(
@@ -68,7 +72,7 @@ def _router(config: AppConfig, store: Any, pools: list[Application]) -> Applicat
     return deployment.bind(settings, store, *pools)
 
 
-def _pool(pool: PoolConfig, config: AppConfig, store: Any) -> Application:
+def _pool(pool: PoolConfig, config: AppConfig, store: StoreSettings) -> Application:
     llm = copy.deepcopy(pool.llm)
     loading = llm["model_loading_config"]
     if loading.get("model_source") == TINY:

@@ -7,10 +7,12 @@ import re
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from fairness.cost import ServiceCost
+from fairness.store.address import Address, parse
 from fairness.store.contract import QueueSettings
+from fairness.store.settings import Credentials, StoreSettings, Tls
 from router.clients import Client, hash_key
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -42,18 +44,96 @@ class CostConfig(Strict):
 
 
 class StoreConfig(Strict):
-    """url: "embedded" for a Valkey inside the application (one machine), or a redis:// URL.
+    """Where the global queue is kept, and how to get in.
 
-    REDIS_URL in the environment overrides it. A silent router or replica counts as dead after
-    `sender_ttl_s`.
+    url: "embedded" for a Valkey inside the application (one machine), or the URL of a server, of
+    its Sentinels or of a Cluster (`fairness/store/address.py`). REDIS_URL in the environment
+    overrides it. Passwords are best left out of here: `password_file`, FAIRLANE_STORE_PASSWORD
+    and FAIRLANE_SENTINEL_PASSWORD are read where the connections are made. A silent router or
+    replica counts as dead after `sender_ttl_s`. While the store is away, each router keeps the
+    queue of its own requests; with `fail_closed` it refuses them.
     """
 
-    url: str = EMBEDDED
+    url: str = Field(default=EMBEDDED, repr=False)
+    username: str | None = Field(default=None, min_length=1)
+    password: SecretStr | None = None
+    password_file: str | None = Field(default=None, min_length=1)
+    sentinel_username: str | None = Field(default=None, min_length=1)
+    sentinel_password: SecretStr | None = None
+    sentinel_password_file: str | None = Field(default=None, min_length=1)
+    ca_file: str | None = Field(default=None, min_length=1)
+    cert_file: str | None = Field(default=None, min_length=1)
+    key_file: str | None = Field(default=None, min_length=1)
+    connect_timeout_s: float = Field(default=1.0, gt=0)
+    call_timeout_s: float = Field(default=2.0, gt=0)
     sender_ttl_s: float = Field(default=10.0, ge=3)
+    fail_closed: bool = False
+
+    @field_validator("url")
+    @classmethod
+    def _is_readable(cls, url: str) -> str:
+        if url != EMBEDDED:
+            _parsed_url("store.url", url)
+        return url
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> StoreConfig:
+        for who in ("", "sentinel_"):
+            if getattr(self, f"{who}password") and getattr(self, f"{who}password_file"):
+                raise ValueError(f"store.{who}password and store.{who}password_file: give only one")
+        if (self.cert_file is None) != (self.key_file is None):
+            raise ValueError("store.cert_file and store.key_file belong together: give both")
+        if self.connect_timeout_s > self.call_timeout_s:
+            raise ValueError("store.connect_timeout_s is a part of store.call_timeout_s: lower it")
+        if self.url == EMBEDDED:
+            return self
+        address = _parsed_url("store.url", self.url)
+        if address.password is not None and (self.password or self.password_file):
+            raise ValueError(
+                "store.url has a password, and so has store.password or store.password_file: "
+                "give only one"
+            )
+        if address.username is not None and self.username is not None:
+            raise ValueError("store.url has a user, and so has store.username: give only one")
+        return self
 
     def resolved(self) -> str:
         """The URL to use."""
         return os.environ.get("REDIS_URL") or self.url
+
+    def settings(self) -> StoreSettings:
+        """What routers and replicas are given. Raises ValueError for what can't work."""
+        url = self.resolved()
+        if url != EMBEDDED:
+            variable = "REDIS_URL in the environment" if url != self.url else "store.url"
+            address = _parsed_url(variable, url)
+            if (self.ca_file or self.cert_file) and not address.tls:
+                raise ValueError(
+                    f"store.ca_file and store.cert_file are for TLS, but {variable} is not: "
+                    "write rediss:// (or rediss+sentinel://, rediss+cluster://)"
+                )
+        return StoreSettings(
+            url,
+            Credentials(self.username, _clear(self.password), self.password_file),
+            Credentials(
+                self.sentinel_username, _clear(self.sentinel_password), self.sentinel_password_file
+            ),
+            Tls(self.ca_file, self.cert_file, self.key_file),
+            self.connect_timeout_s,
+            self.call_timeout_s,
+        )
+
+
+def _clear(secret: SecretStr | None) -> str | None:
+    return None if secret is None else secret.get_secret_value()
+
+
+def _parsed_url(name: str, url: str) -> Address:
+    """Raises ValueError that says where the unreadable URL stands."""
+    try:
+        return parse(url)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from None
 
 
 class ClientConfig(Strict):

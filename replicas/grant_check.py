@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import orjson
 
 from fairness.grant_token import HEADER, GrantToken, InvalidTokenError
+from fairness.store import stand_in
 from replicas.lease_book import DuplicateLeaseError, Lease
 
 Scope = dict[str, Any]
@@ -45,12 +46,15 @@ class GrantCheck:
         replica: str,
         leases: Leases,
         engine_works: Callable[[], bool],
+        answer: Callable[[stand_in.Question], stand_in.Answer],
     ) -> None:
+        """answer: to routers that do without the store."""
         self._app = app
         self._key = key
         self._replica = replica
         self._leases = leases
         self._engine_works = engine_works
+        self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -65,13 +69,27 @@ class GrantCheck:
             await _refuse(send, str(error))
             return
         if lease is None:
-            await self._app(scope, receive, send)
+            if scope["path"] == stand_in.PATH:
+                await self._stand_in(token, receive, send)
+            else:
+                await self._app(scope, receive, send)
             return
         CURRENT_LEASE.set(lease)
         try:
             await self._app(scope, receive, send)
         finally:
             self._leases.close(lease)
+
+    async def _stand_in(self, token: GrantToken, receive: Receive, send: Send) -> None:
+        if token.client:  # a client's pass: its request only looks like a router's
+            await _refuse(send, "this path is for Fairlane's routers")
+            return
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+        answer = self._answer(stand_in.Question.from_json(orjson.loads(body)))
+        await _send(send, 200, answer.to_json())
 
     def _token(self, scope: Scope) -> GrantToken:
         for name, value in scope["headers"]:
@@ -83,9 +101,12 @@ class GrantCheck:
 
 
 async def _refuse(send: Send, message: str) -> None:
-    body = orjson.dumps(
-        {"error": {"message": message, "type": "invalid_grant", "param": None, "code": 403}}
-    )
+    error = {"message": message, "type": "invalid_grant", "param": None, "code": 403}
+    await _send(send, 403, {"error": error})
+
+
+async def _send(send: Send, status: int, content: Any) -> None:
+    body = orjson.dumps(content)
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-    await send({"type": "http.response.start", "status": 403, "headers": headers})
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

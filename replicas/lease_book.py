@@ -22,16 +22,18 @@ run sooner.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 from fairness.grant_token import GrantToken
 from fairness.store.contract import Usage
+from fairness.store.stand_in import LeaseState
 
 # The engine's row of one lease: lease, waiting, running, input, cached, output.
 EngineRow = tuple[str, int, int, int, int, int]
 
 REMEMBERED_LEASES = 100_000  # ended ones, against replay; a token lives far shorter than this
+RECENT_SETTLEMENTS = 256  # confirmed ones that a store which forgets its last second may ask for
 
 
 @dataclass(slots=True)
@@ -103,6 +105,16 @@ class Lease:
         self.seen_by_engine, self.waiting, self.running = True, 0, 0
 
 
+@dataclass(frozen=True, slots=True)
+class Holding:
+    """A lease as the queue should know it, if it has forgotten."""
+
+    lease: str
+    client: str
+    weight: float
+    usage: Usage
+
+
 class DuplicateLeaseError(Exception):
     """The lease was used before, or taken back."""
 
@@ -120,6 +132,7 @@ class LeaseBook:
         self._over: dict[str, None] = {}  # insertion-ordered set
         self._changed: dict[str, Lease] = {}
         self._unconfirmed: dict[str, Usage] = {}
+        self._settled: dict[str, Holding] = {}  # unconfirmed and recent, oldest first
         self._clients: Counter[str] = Counter()
         self._departed: set[str] = set()
         self._arrived = 0
@@ -140,6 +153,11 @@ class LeaseBook:
         ahead = self._lookahead - self.unstarted
         room = min(room, ahead) if self.pressed else max(room, ahead)
         return self._arrived + max(0, room)
+
+    @property
+    def room(self) -> int:
+        """Grants it takes now."""
+        return max(0, self.limit - self._arrived)
 
     @property
     def unstarted(self) -> int:
@@ -232,6 +250,41 @@ class LeaseBook:
         """The store has these."""
         for name, _ in settlements:
             self._unconfirmed.pop(name, None)
+        while len(self._settled) - len(self._unconfirmed) > RECENT_SETTLEMENTS:
+            oldest = next((name for name in self._settled if name not in self._unconfirmed), None)
+            if oldest is None:
+                break
+            del self._settled[oldest]
+
+    def holding(self, lease: str) -> Holding | None:
+        """What the queue must be told of a lease that it does not know; nothing is counted yet.
+        None when there is nothing to tell: it never arrived here."""
+        if lease in self._open:
+            token = self._open[lease].token
+            self._open[lease].reported = None
+            self._changed[lease] = self._open[lease]
+            return Holding(lease, token.client, token.weight, Usage())
+        settled = self._settled.get(lease)
+        return settled and Holding(lease, settled.client, settled.weight, Usage())
+
+    def open_holdings(self) -> Iterator[Holding]:
+        """Every open lease, with all it has used; what comes now will be charged on top."""
+        for name, lease in self._open.items():
+            lease.reported = lease.computed
+            yield Holding(name, lease.token.client, lease.token.weight, lease.computed)
+
+    def settled_holdings(self) -> list[Holding]:
+        """Leases that are over, which the queue may not know or not know to be over."""
+        return list(self._settled.values())
+
+    def state_of(self, lease: str) -> tuple[LeaseState, Usage]:
+        """What is known of a lease, and its usage so far."""
+        if lease in self._open:
+            return LeaseState.OPEN, self._open[lease].computed
+        settled = self._settled.get(lease)
+        if settled is not None:
+            return LeaseState.OVER, settled.usage
+        return LeaseState.OVER if lease in self._over else LeaseState.UNKNOWN, Usage()
 
     def _start(self, lease: Lease) -> None:
         if not lease.started:
@@ -244,7 +297,9 @@ class LeaseBook:
             self._changed.pop(lease.name, None)
             self._occupied -= lease.occupies
             self._start(lease)
-            self._leave(lease.token.client)
+            token = lease.token
+            self._settled[lease.name] = Holding(lease.name, token.client, token.weight, usage)
+            self._leave(token.client)
             self._end(lease.name, usage)
 
     def _leave(self, client: str) -> None:

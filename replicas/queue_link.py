@@ -1,22 +1,25 @@
 """The replica's side of the global queue: offers, charges and settlements out, counters in.
 
-One loop does it all, so that what it tells one side is always consistent with what it heard from
-the other:
+Two loops:
 
 1. `exchange` with the scheduler, between two engine steps: give it the counters last read, take
    what leases and clients have used by now.
 2. If there is news, one call to the store: the window, the charges (at most every
-   `charge_interval_s`), the settlements. The reply names the clients' global counters.
+   `charge_interval_s`), the settlements. The reply names the clients' global counters. Neither a
+   long engine step nor a slow store keeps the other loop waiting.
 
 A client's counter in the batch is `base + charged`, where `charged` is what this engine has
-charged it in all and `base = global counter - charged`, both taken at the same exchange: the
-batch follows the global order, and what happens in between is never counted twice.
+charged it in all and `base = global counter - charged`, both as of the exchange whose totals were
+reported: the batch follows the global order, and what happens in between is never counted twice.
 
-Nothing but heartbeats waits on this loop, and they do not wait for a long engine step. When the
-store is away the engine goes on by its local counters, and charges, being cumulative, are simply
-told later. Cost: while requests wait for the engine at most one exchange every `report_interval_s`,
-else one every `charge_interval_s`; a round trip when there is something to say; none when idle but
-a heartbeat a second.
+When the store is away the engine goes on by its local counters, and charges, being cumulative, are
+simply told later. A store that has forgotten (`Reply.lost`) is told every lease and counter again;
+one that does not know a single lease (`Reply.unknown`: its grant was lost, or made by a router
+while the store was away) is told that one, and charged for it in full.
+
+Cost: while requests wait for the engine at most one exchange every `report_interval_s`, else one
+every `charge_interval_s`; a round trip when there is something to say; none when idle but a
+heartbeat a second.
 """
 
 from __future__ import annotations
@@ -29,14 +32,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from fairness.grant_token import GrantToken
+from fairness.store.breaker import BreakerOpenError
 from fairness.store.contract import (
     Call,
     GlobalQueue,
+    PoolState,
     Reply,
     Sender,
     StoreUnavailableError,
     Usage,
 )
+from fairness.store.session import Session
 from replicas.lease_book import Lease, LeaseBook
 
 logger = logging.getLogger(__name__)
@@ -44,6 +50,8 @@ logger = logging.getLogger(__name__)
 HEARTBEAT_S = 1.0
 ENGINE_SILENCE_S = 5.0  # how long a cut-off lease waits for the engine's last word
 CALL_LIMIT = 256  # settlements a call; a long script keeps everyone else waiting
+RETRY_S = HEARTBEAT_S / 4
+LEAVE_S = 1.0  # for the last word to the store
 
 Exchange = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 
@@ -69,32 +77,44 @@ class QueueLink:
         queue: GlobalQueue,
         longest: int,
         settings: LinkSettings,
+        on_loss: Callable[[], None] = lambda: None,
     ) -> None:
-        self._sender = sender
+        """longest: prompt, in tokens. on_loss: the store has forgotten things."""
         self._url = url
         self._book = book
         self._exchange = exchange
-        self._queue = queue
+        self._session = Session(queue, sender)
         self._settings = settings
         self._longest = longest
-        self._news = asyncio.Event()
-        self._news.set()  # the first offer
+        self._on_loss = on_loss
+        self._for_engine = asyncio.Event()
+        self._for_store = asyncio.Event()
+        self._for_store.set()  # the first offer
         self._idle = asyncio.Event()
-        self._policy: str | None = None  # to tell the engine
-        self._ordered_by: str | None = None
+        self._new_policy: str | None = None  # to tell the engine
+        self._pool = PoolState(policy="")
         self._bases: dict[str, float] = {}
         self._charged: dict[str, float] = {}
+        self._heard: dict[str, tuple[float, float]] = {}  # client -> (counter, charged then)
         self._leaving: set[str] = set()
         self._cut_off: dict[str, tuple[Lease, float]] = {}
+        self._unknown: list[str] = []
+        self._lost = False
         self._said_limit = -1
         self._version = 0
         self._waited = False
         self.kv_usage = 0.0
         self.preemptions = 0
 
+    @property
+    def book(self) -> LeaseBook:
+        """The leases."""
+        return self._book
+
     def wake(self) -> None:
         """Something changed."""
-        self._news.set()
+        self._for_engine.set()
+        self._for_store.set()
 
     def open(self, token: GrantToken) -> Lease:
         """A granted request arrived. Raises DuplicateLeaseError."""
@@ -117,49 +137,54 @@ class QueueLink:
 
     async def run(self) -> None:
         """Exchange and report until cancelled."""
+        async with asyncio.TaskGroup() as loops:
+            loops.create_task(self._keep_exchanging())
+            loops.create_task(self._keep_reporting())
+
+    async def _keep_exchanging(self) -> None:
+        while True:
+            await self._wait_for(self._for_engine)
+            if self._book.busy or self._wants_exchange():
+                await self._exchange_with_engine()
+                self._give_up(asyncio.get_running_loop().time())
+                if self._book.settlements() or self._book.limit != self._said_limit:
+                    self._for_store.set()
+            await asyncio.sleep(self._settings.report_interval_s)
+
+    async def _keep_reporting(self) -> None:
         loop = asyncio.get_running_loop()
         next_charge = next_beat = 0.0
-        exchange: asyncio.Task[None] | None = None
         while True:
-            wait = self._settings.charge_interval_s if self._book.busy else HEARTBEAT_S
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(wait):
-                    await self._news.wait()
-            self._news.clear()
+            await self._wait_for(self._for_store)
             now = loop.time()
-            charging = self._book.busy and now >= next_charge
-            if exchange is None and (charging or self._wants_exchange()):
-                exchange = asyncio.create_task(self._exchange_with_engine())
-            if exchange is not None:
-                # A long step (a huge prefill, a first compilation) must not look like death.
-                await asyncio.wait({exchange}, timeout=HEARTBEAT_S)
-                if exchange.done():
-                    exchange.result()
-                    exchange = None
-                else:
-                    charging = False
-            now = loop.time()
-            self._give_up(now)
             call = Call()
             if now >= next_beat:
                 call.heartbeat()
                 next_beat = now + HEARTBEAT_S
+            charging = self._book.busy and now >= next_charge
             if charging:
-                for lease, usage in self._book.take_charges():
-                    call.charge(lease, usage)
                 next_charge = now + self._settings.charge_interval_s
             settlements = self._book.settlements()[:CALL_LIMIT]
-            for lease, usage in settlements:
-                call.settle(lease, usage)
-            if call or self._book.limit != self._said_limit:
+            if charging or call or settlements or self._book.limit != self._said_limit:
                 await self._report(call, settlements, charging)
             if self._book.draining and not self._book.busy:
                 self._idle.set()
             await asyncio.sleep(self._settings.report_interval_s)
 
+    async def _wait_for(self, news: asyncio.Event) -> None:
+        patience = self._settings.charge_interval_s if self._book.busy else HEARTBEAT_S
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await news.wait()
+        news.clear()
+
     def _wants_exchange(self) -> bool:
         return bool(
-            self._book.unstarted or self._cut_off or self._bases or self._policy or self._leaving
+            self._book.unstarted
+            or self._cut_off
+            or self._bases
+            or self._new_policy
+            or self._leaving
         )
 
     async def drain(self) -> None:
@@ -168,18 +193,27 @@ class QueueLink:
         self.wake()
         await self._idle.wait()
 
+    async def leave(self) -> None:
+        """Tell the store that this replica is gone, so that nobody waits for it."""
+        call = Call()
+        call.leave()
+        with contextlib.suppress(TimeoutError, StoreUnavailableError):
+            async with asyncio.timeout(LEAVE_S):
+                await self._session.execute(call)
+
     async def _exchange_with_engine(self) -> None:
         update: dict[str, Any] = {}
         if self._bases:
             update["base"], self._bases = self._bases, {}
-        if self._policy is not None:
-            update["policy"], self._policy = self._policy, None
+        if self._new_policy is not None:
+            update["policy"], self._new_policy = self._new_policy, None
         leaving = {*self._leaving, *self._book.take_departed()}
         if leaving:
             update["forget"] = list(leaving)
         answer = await self._exchange(update)
         for client in leaving:
             self._charged.pop(client, None)
+            self._heard.pop(client, None)
         self._leaving = leaving & answer["charged"].keys()  # still live there: ask again
         self._charged.update(answer["charged"])
         self.kv_usage = answer["kv_usage"]
@@ -205,23 +239,71 @@ class QueueLink:
         limit = self._book.limit
         self._version += 1
         call.offer(self._url, limit, self._book.arrived, self._version, self._longest)
-        marks = dict(self._charged) if charging else {}
+        if self._lost:
+            settlements = self._resync(call)
+        for lease in self._unknown:
+            holding = self._book.holding(lease)
+            if holding is not None:
+                call.resync_lease(lease, holding.client, holding.weight, holding.usage)
+        # The totals of leases and clients are of the same exchange, so counters that come back
+        # for these charges can be told from what the engine has charged since (`marks`).
+        marks = {}
+        if charging:
+            marks = dict(self._charged)
+            for name, usage in self._book.take_charges():
+                call.charge(name, usage)
+        for name, usage in settlements:
+            call.settle(name, usage)
         try:
-            reply = await self._queue.execute(self._sender, call)
+            reply = await self._session.execute(call)
         except StoreUnavailableError as error:
-            logger.warning("global queue unreachable, going on by local counters: %s", error)
+            if not isinstance(error, BreakerOpenError):
+                logger.warning("global queue unreachable, going on by local counters: %s", error)
             self._book.recharge()
-            await asyncio.sleep(HEARTBEAT_S / 4)
+            await asyncio.sleep(RETRY_S)
             return
         self._said_limit = limit
-        self._book.confirm(settlements)
-        # Only a report with charges was made right after an exchange: its counters and marks fit.
-        self._heed(reply, marks)
+        self._heed(reply, marks, settlements)
 
-    def _heed(self, reply: Reply, marks: dict[str, float]) -> None:
+    def _resync(self, call: Call) -> list[tuple[str, Usage]]:
+        """Say all that is known here; the settlements to say again."""
+        call.resync_pool(self._pool)
+        for holding in self._book.open_holdings():
+            call.resync_lease(holding.lease, holding.client, holding.weight, holding.usage)
+        settled = self._book.settled_holdings()
+        for holding in settled:
+            call.resync_lease(holding.lease, holding.client, holding.weight, holding.usage)
+        for client, (counter, mark) in self._heard.items():
+            call.resync_client(client, counter + self._charged.get(client, mark) - mark)
+        return [(holding.lease, holding.usage) for holding in settled]
+
+    def _heed(
+        self, reply: Reply, marks: dict[str, float], settlements: list[tuple[str, Usage]]
+    ) -> None:
         self._book.void(reply.voided)
-        if reply.policy is not None and reply.policy != self._ordered_by:
-            self._ordered_by = self._policy = reply.policy
+        if reply.lost:
+            logger.warning("the global queue has forgotten what it was told; telling it again")
+            self._lost = True
+            self._on_loss()
+            self.wake()
+            return
+        self._lost = False
+        self._unknown = list(reply.unknown)
+        unknown = set(reply.unknown)
+        self._book.confirm(
+            (lease, usage)
+            for lease, usage in settlements
+            if lease not in unknown or self._book.holding(lease) is None
+        )
+        if reply.pool is not None:
+            if reply.pool.policy != self._pool.policy:
+                self._new_policy = reply.pool.policy
+            self._pool = reply.pool
         for client, counter in reply.counters.items():
             if client in marks:
                 self._bases[client] = counter - marks[client]
+                self._heard[client] = (counter, marks[client])
+        if self._bases or self._new_policy:
+            self._for_engine.set()
+        if unknown:
+            self._for_store.set()

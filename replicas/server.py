@@ -24,12 +24,13 @@ from ray.serve.llm import LLMConfig
 from ray.serve.llm.deployment import LLMServer
 
 from fairness.store.contract import QueueSettings, Sender
-from fairness.store.locate import LocatedQueue, StoreSource, grant_key
+from fairness.store.locate import LocatedQueue, StoreSource, grant_key, share_grant_key
 from replicas.engine import FairVLLMEngine
 from replicas.grant_check import GrantCheck
 from replicas.identity import bind_identity
 from replicas.lease_book import LeaseBook
 from replicas.queue_link import LinkSettings, QueueLink
+from replicas.stand_in import Shares
 
 logger = logging.getLogger(__name__)
 
@@ -91,6 +92,7 @@ class FairLLMServer(LLMServer):
         engine_client = self.engine._engine_client
         slots = engine_client.vllm_config.scheduler_config.max_num_seqs
         self._book = LeaseBook(settings.lookahead, slots)
+        longest = engine_client.model_config.max_model_len
         name = f"{serve.get_replica_context().replica_tag}-{secrets.token_hex(4)}"
         queue = await LocatedQueue.open(store, settings.pool, settings.queue)
         bind_identity(engine_client)
@@ -104,17 +106,21 @@ class FairLLMServer(LLMServer):
             self._book,
             exchange=self._exchange,
             queue=queue,
-            longest=engine_client.model_config.max_model_len,
+            longest=longest,
             settings=settings.link,
+            on_loss=self._share_key,
         )
+        self._key = await grant_key(store)
+        shares = Shares(self._book, longest, asyncio.get_running_loop().time)
         app = await self.__serve_build_asgi_app__()
         app.middleware_stack = None  # vLLM built it already; it is built again with ours
         app.add_middleware(
             GrantCheck,
-            key=await grant_key(store),
+            key=self._key,
             replica=name,
             leases=self._link,
             engine_works=lambda: not engine_client.errored,
+            answer=shares.answer,
         )
         self._http = QuietServer(
             uvicorn.Config(
@@ -156,7 +162,12 @@ class FairLLMServer(LLMServer):
                 async with asyncio.timeout(SETTLE_S):
                     await self._link.drain()
         self._linking.cancel()
+        await self._link.leave()
         logger.info("drained")
+
+    def _share_key(self) -> None:
+        """The store has forgotten things, maybe the key that this replica checks grants with."""
+        self._sharing = asyncio.create_task(share_grant_key(self._store, self._key))
 
     def _step_done(self) -> None:
         # Steps are heard before the link is made, and outside any lease.

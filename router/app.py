@@ -101,7 +101,8 @@ class RouterApp:
                 await exchange.answer({"clients": await self._client_states()})
             elif path == "/fairness/policy":
                 self.clients.check_admin(exchange.header("authorization"))
-                await exchange.answer({name: turns.policy for name, turns in self.turns.items()})
+                policies = {name: turns.pool.policy for name, turns in self.turns.items()}
+                await exchange.answer(policies)
             elif path == "/v1/models":
                 self.clients.client(exchange.header("authorization"))
                 models = [self._model(name) for name in self.turns]
@@ -153,7 +154,7 @@ class RouterApp:
                 raise unavailable(
                     f"no turn within {self.limits.max_wait_s:g} s: the cluster is overloaded", 10
                 ) from None
-            grant = turns.sending(turn)
+            grant = turn.grant.result()
             token = GrantToken(
                 lease=grant.lease,
                 client=turn.client.name,
@@ -222,7 +223,9 @@ class RouterApp:
         pools = {name: len(turns.replicas) for name, turns in self.turns.items()}
         ready = all(turns.ready for turns in self.turns.values())
         status = 200 if ready else 503
-        await exchange.answer({"ready": ready, "replicas": pools}, status)
+        degraded = any(turns.degraded for turns in self.turns.values())
+        content = {"ready": ready, "degraded": degraded, "replicas": pools}
+        await exchange.answer(content, status)
 
     async def _set_policy(self, exchange: Exchange) -> None:
         """{"policy": "vtc" | "fcfs"}: for every pool, on every router and replica in a second."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import secrets
 from collections.abc import Awaitable, Callable
@@ -11,10 +12,11 @@ from typing import Any
 from ray import serve
 
 from fairness.store.contract import QueueSettings
-from fairness.store.locate import LocatedQueue, StoreSource, grant_key
+from fairness.store.locate import LocatedQueue, StoreSource, grant_key, share_grant_key
 from router.app import Limits, RouterApp
 from router.clients import Client, Clients
 from router.relay import open_session
+from router.stand_in import asking
 from router.turns import QueueLimits, Turns
 
 
@@ -23,6 +25,7 @@ class RouterSettings:
     """pools: names of the models served. keys: (hash of an API key, its client).
 
     build: names one build of the application, whose policy is to hold until an admin's next word.
+    fail_closed: refuse requests while the store is away, rather than do without it.
     """
 
     pools: tuple[str, ...]
@@ -31,6 +34,7 @@ class RouterSettings:
     queue: QueueSettings
     keys: tuple[tuple[str, Client], ...]
     admin_key_hashes: tuple[str, ...] = ()
+    fail_closed: bool = False
     limits: Limits = field(default_factory=Limits)
     queue_limits: QueueLimits = field(default_factory=QueueLimits)
 
@@ -50,18 +54,25 @@ class Router:
     async def __serve_build_asgi_app__(self) -> Callable[..., Awaitable[None]]:
         settings = self._settings
         name = f"{serve.get_replica_context().replica_tag}-{secrets.token_hex(4)}"
+        key = await grant_key(self._store)
+        session = open_session()
         turns = {}
         for pool in settings.pools:
             queue = await LocatedQueue.open(self._store, pool, settings.queue)
             turns[pool] = Turns(
-                name, queue, settings.queue_limits, settings.queue.sender_ttl_ms / 1000
+                name,
+                queue,
+                settings.queue_limits,
+                settings.queue,
+                ask=None if settings.fail_closed else asking(session, key),
+                on_loss=self._share_key,
             )
         app = RouterApp(
             name,
             Clients(settings.keys, settings.admin_key_hashes),
             turns,
-            open_session(),
-            await grant_key(self._store),
+            session,
+            key,
             settings.queue.grant_ttl_ms / 1000,
             settings.limits,
         )
@@ -76,6 +87,11 @@ class Router:
             await app(scope, receive, send)
 
         return serve_http
+
+    def _share_key(self) -> None:
+        """The store has forgotten things, maybe the key that grants are signed with."""
+        if self._app is not None:
+            self._sharing = asyncio.create_task(share_grant_key(self._store, self._app.grant_key))
 
     async def check_health(self) -> None:
         """Fail when a loop of the router has ended; Serve then restarts it."""

@@ -8,6 +8,11 @@ A `Turn` is in the hands of one request handler, which must `leave` it in the en
 request ended. Before `sending` that is free of charge; after it the replica answers for the lease.
 A replica that vanishes without a word (its machine is gone) is noticed by its silence in the store:
 whatever waits for it under a `lifeline` then gets a TimeoutError.
+
+A store that has been failing for `AWAY_S` counts as away. Then either a `StandIn` takes over: the
+turns that wait move into a queue of this router's own, and back when the store answers again; or,
+with `fail_closed`, whoever waits is refused. A store that has forgotten things (`Reply.lost`) is
+told of all who wait again.
 """
 
 from __future__ import annotations
@@ -18,22 +23,27 @@ import itertools
 import logging
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 
+from fairness.store.breaker import BreakerOpenError
 from fairness.store.coalescer import Coalescer
 from fairness.store.contract import (
     Call,
     ClientState,
     GlobalQueue,
     Grant,
+    PoolState,
+    QueueSettings,
     ReplicaState,
     Reply,
     Sender,
     StoreUnavailableError,
 )
+from fairness.store.session import Session
 from router.clients import Client
-from router.errors import ApiError
+from router.errors import ApiError, unavailable
+from router.stand_in import Ask, StandIn
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +51,8 @@ RECONCILE_S = 1.0
 RECONCILE_LIMIT = 128  # a round, so that submits are not kept waiting
 LISTEN_RETRY_S = 0.2
 LOOK_S = 0.5
+AWAY_S = 1.0  # a store that has failed for so long is away; a restart is often shorter
+LEAVE_S = 1.0  # for the last word to the store
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +75,6 @@ class Turn:
         "failed",
         "grant",
         "request",
-        "sent",
         "size",
     )
 
@@ -72,7 +83,6 @@ class Turn:
         self.client = client
         self.size = size
         self.asked = now
-        self.sent = False
         self.attempt = 0  # at least the number of its last lease
         self.failed: set[str] = set()
         self.grant: asyncio.Future[Grant] = asyncio.get_running_loop().create_future()
@@ -86,34 +96,50 @@ class Turns:
         router: str,
         queue: GlobalQueue,
         limits: QueueLimits,
-        silence_s: float,
+        settings: QueueSettings,
+        *,
+        ask: Ask | None = None,
+        on_loss: Callable[[], None] = lambda: None,
     ) -> None:
-        """silence_s: a replica that the store has not heard of for so long is gone."""
+        """ask: reaches replicas while the store is away; None: refuse requests then.
+        on_loss: the store has forgotten things."""
         self._sender = Sender("router", router)
         self._queue = queue
         self._limits = limits
+        self._settings = settings
+        self._ask = ask
+        self._on_loss = on_loss
+        self._session = Session(queue, self._sender)
         self._turns: dict[str, Turn] = {}
+        self._in_store: set[str] = set()  # requests that may stand in line there
         self._requests: Counter[str] = Counter()
         self._bytes: Counter[str] = Counter()
         self._all_bytes = 0
         self._numbers = itertools.count(1)
         self._life = secrets.token_hex(4)
-        self._coalescer = Coalescer(self._execute, self._sender, self._on_reply)
+        self._coalescer = Coalescer(self._execute, self._on_reply)
         self._tasks: list[asyncio.Task[None]] = []
         self._became_ready = asyncio.Event()
         self._looking = 0
         self._now = asyncio.get_running_loop().time
-        self._silence_s = silence_s
+        self._silence_s = settings.sender_ttl_ms / 1000
         self._heard: dict[str, float] = {}  # replica -> when it was last seen alive
         self._lifelines: dict[str, set[asyncio.Timeout]] = {}
+        self._failing_since: float | None = None
+        self._stand_in: StandIn | None = None
+        self.pool = PoolState(policy="")  # as last heard
         self.replicas: dict[str, str] = {}  # those that take requests, with their URLs
-        self.policy: str | None = None
         self.store_alive = False
 
     @property
     def ready(self) -> bool:
-        """Can a request be granted soon: is the store there, and a replica that takes requests?"""
-        return self.store_alive and bool(self.replicas)
+        """Can a request be granted soon: is there a queue, and a replica that takes requests?"""
+        return (self.store_alive or self.degraded) and bool(self.replicas)
+
+    @property
+    def degraded(self) -> bool:
+        """Does this router do without the store?"""
+        return self._stand_in is not None
 
     async def look(self) -> bool:
         """`ready`; when it does not look so, ask the store and wait a moment: what is known may be
@@ -134,11 +160,11 @@ class Turns:
 
     def start(self) -> None:
         """Begin to talk to the store."""
-        for loop in (self._coalescer.run(), self._listen(), self._reconcile()):
+        for loop in (self._coalescer.run(), self._listen(), self._tend()):
             self._tasks.append(asyncio.create_task(loop))
 
     async def stop(self) -> None:
-        """Stop talking."""
+        """Stop talking, with a last word to the store."""
         running = set(self._tasks)
         while running:
             for task in running:
@@ -146,6 +172,13 @@ class Turns:
             # Again if need be: Python 3.11's wait_for, inside the store's client, swallows a
             # cancellation that comes together with its result.
             _, running = await asyncio.wait(running, timeout=1)
+        if self._stand_in is not None:
+            self._stand_in.stop()
+        call = Call()
+        call.leave()
+        with contextlib.suppress(TimeoutError, StoreUnavailableError):
+            async with asyncio.timeout(LEAVE_S):
+                await self._session.execute(call)
 
     def check(self) -> None:
         """Raises RuntimeError when one of the loops has ended."""
@@ -189,28 +222,25 @@ class Turns:
     def answered(self, turn: Turn) -> None:
         """The answer has begun: nothing of the request waits here any more."""
         self._forget(turn)
-
-    def sending(self, turn: Turn) -> Grant:
-        """The replica is being asked: from now on it charges and settles the lease."""
-        turn.sent = True
-        return turn.grant.result()
+        if not self.degraded:
+            self._in_store.discard(turn.request)
 
     def leave(self, turn: Turn) -> None:
-        """The request is over. If it was not sent, it leaves the queue, free."""
-        if self._forget(turn) and not turn.sent:
-            self._coalescer.pending.cancel(turn.request)
-            self._coalescer.kick()
+        """The request is over. If no answer had begun, it leaves the queue; free, unless the
+        replica had begun to work on it."""
+        if self._forget(turn):
+            self._cancel(turn.request)
 
     def retry(self, turn: Turn) -> None:
         """The granted replica failed before the first byte: wait for another grant."""
         lease = turn.grant.result().lease
         turn.failed.add(lease)
         turn.attempt += 1
-        turn.sent = False
         turn.asked = self._now()
         turn.grant = asyncio.get_running_loop().create_future()
-        self._coalescer.pending.requeue(lease)
-        self._coalescer.kick()
+        call = self._next_call()
+        call.requeue(lease)
+        self._tell(call)
 
     def _check_limits(self, client: str, size: int) -> None:
         limits = self._limits
@@ -242,45 +272,138 @@ class Turns:
         self._all_bytes -= turn.size
         return True
 
+    def _next_call(self) -> Call:
+        """The call that the next verbs go into."""
+        return self._coalescer.pending if self._stand_in is None else Call()
+
+    def _tell(self, call: Call) -> None:
+        """Have it sent, to whoever keeps the queue now."""
+        if self._stand_in is None:
+            self._coalescer.kick()
+        else:
+            self._stand_in.tell(call)
+
     def _send_submit(self, turn: Turn) -> None:
         client = turn.client
-        self._coalescer.pending.submit(
-            turn.request, client.name, client.weight, turn.size, turn.attempt
-        )
-        self._coalescer.kick()
+        call = self._next_call()
+        call.submit(turn.request, client.name, client.weight, turn.size, turn.attempt)
+        if self._stand_in is None:
+            self._in_store.add(turn.request)
+        self._tell(call)
 
-    async def _execute(self, sender: Sender, call: Call) -> Reply:
+    def _cancel(self, request: str) -> None:
+        call = self._next_call()
+        call.cancel(request)
+        if self._stand_in is None:
+            self._in_store.discard(request)
+        self._tell(call)
+
+    async def _execute(self, call: Call) -> Reply:
+        began = self._now()
         try:
-            return await self._queue.execute(sender, call)
+            return await self._session.execute(call)
         except StoreUnavailableError as error:
-            if self.store_alive:
+            if not isinstance(error, BreakerOpenError):
                 logger.warning("the global queue is unreachable: %s", error)
-            self.store_alive = False
-            self._became_ready.clear()
+            self._on_failure(began)
             raise
 
+    def _on_failure(self, began: float) -> None:
+        self.store_alive = False
+        if self._failing_since is None:
+            self._failing_since = began
+        if self.degraded or self._now() - self._failing_since < AWAY_S:
+            return
+        if self._ask is None:
+            for turn in self._waiting():
+                turn.grant.set_exception(unavailable("the global queue is out of reach", 2))
+        elif self.pool.replicas:
+            self._do_without_store(self._ask)
+
+    def _do_without_store(self, ask: Ask) -> None:
+        logger.warning("the store is away: this router keeps the queue of its own requests")
+        self._stand_in = StandIn(
+            self._sender,
+            self._settings,
+            policy=self.pool.policy,
+            replicas=self.replicas,
+            ask=ask,
+            on_reply=self._on_stand_in,
+            heard=self._note_alive,
+        )
+        self._became_ready.set()
+        for turn in self._waiting():
+            self._send_submit(turn)
+
+    def _return_to_store(self) -> None:
+        """Move those who wait back; the store forgets those who were served meanwhile."""
+        if self._stand_in is None:
+            return
+        logger.warning("the store is back")
+        self._stand_in.stop()
+        self._stand_in = None
+        waiting = {turn.request for turn in self._waiting()}
+        for request in self._in_store - waiting:
+            self._cancel(request)
+        for turn in self._waiting():
+            for lease in turn.failed:
+                self._coalescer.pending.requeue(lease)
+            self._send_submit(turn)
+
+    def _waiting(self) -> list[Turn]:
+        return [turn for turn in self._turns.values() if not turn.grant.done()]
+
     def _on_reply(self, reply: Reply) -> None:
-        self.store_alive = True
-        if reply.replicas is not None:
-            self.policy = reply.policy
-            self._heed(reply.replicas)
+        if not self.store_alive:
+            self.store_alive = True
+            self._failing_since = None
+            for replica in self._heard:  # none could be heard
+                self._note_alive(replica)
+            self._return_to_store()
+        if reply.lost:
+            self._resync()
+        if reply.pool is not None:
+            self.pool = reply.pool
+            self._heed(reply.pool.replicas)
             if self.ready:
                 self._became_ready.set()
             else:
                 self._became_ready.clear()
         self._on_grants(reply.grants)
-        for request in reply.gone:
+        self._on_gone(reply.gone)
+
+    def _resync(self) -> None:
+        """Tell a store that has forgotten things all that this router knows."""
+        logger.warning("the global queue has forgotten what it was told; telling it again")
+        self._on_loss()
+        self._coalescer.pending.resync_pool(self.pool)
+        for turn in self._waiting():
+            self._send_submit(turn)
+
+    def _on_stand_in(self, reply: Reply) -> None:
+        self._on_grants(reply.grants)
+        self._on_gone(reply.gone)
+
+    def _on_gone(self, gone: Iterable[str]) -> None:
+        for request in gone:
             turn = self._turns.get(request)
             if turn is not None and not turn.grant.done():
                 turn.attempt += 1  # of a lease it may have had, unheard of
                 self._send_submit(turn)
 
+    def _note_alive(self, replica: str) -> None:
+        self._heard[replica] = self._now()
+
     def _heed(self, replicas: dict[str, ReplicaState]) -> None:
         """Note who lives; cut the lifelines of those silent for too long (not of those that a
         store without its memory has only not heard of yet)."""
-        now = self._now()
         self.replicas = {name: state.url for name, state in replicas.items() if state.taking}
-        self._heard |= dict.fromkeys(replicas, now)
+        for name in replicas:
+            self._note_alive(name)
+        self._cut_silent()
+
+    def _cut_silent(self) -> None:
+        now = self._now()
         for name, heard in list(self._heard.items()):
             if now - heard > self._silence_s:
                 del self._heard[name]
@@ -302,17 +425,16 @@ class Turns:
             except StoreUnavailableError:
                 await asyncio.sleep(LISTEN_RETRY_S)  # reconciling covers what is missed
 
-    async def _reconcile(self) -> None:
+    async def _tend(self) -> None:
+        """Ask again what became of those who have waited for long."""
         while True:
             await asyncio.sleep(RECONCILE_S)
+            if self.degraded:
+                self._cut_silent()
             if not self.store_alive:
                 continue
             now = self._now()
-            due = (
-                turn
-                for turn in self._turns.values()
-                if not turn.grant.done() and now - turn.asked >= RECONCILE_S
-            )
+            due = (turn for turn in self._waiting() if now - turn.asked >= RECONCILE_S)
             for turn in itertools.islice(due, RECONCILE_LIMIT):
                 turn.asked = now
                 self._coalescer.pending.reconcile(turn.request)

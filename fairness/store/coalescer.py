@@ -7,9 +7,11 @@ capped, because a long script keeps every other sender waiting.
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable
 
-from fairness.store.contract import Argument, Call, Reply, Sender, StoreUnavailableError
+from fairness.store.breaker import BreakerOpenError
+from fairness.store.contract import Argument, Call, Reply, StoreUnavailableError
 
 MAX_VERBS = 128
 RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0)
@@ -25,14 +27,13 @@ class Coalescer:
 
     def __init__(
         self,
-        execute: Callable[[Sender, Call], Awaitable[Reply]],
-        sender: Sender,
+        execute: Callable[[Call], Awaitable[Reply]],
         on_reply: Callable[[Reply], None],
         *,
         heartbeat_s: float = 1.0,
     ) -> None:
+        """execute: a `Session`'s."""
         self._execute = execute
-        self._sender = sender
         self._on_reply = on_reply
         self._heartbeat_s = heartbeat_s
         self._pending = Call()
@@ -74,9 +75,13 @@ class Coalescer:
         failures = 0
         while True:
             try:
-                reply = await self._execute(self._sender, call)
+                reply = await self._execute(call)
+            except BreakerOpenError as error:
+                await asyncio.sleep(error.retry_in_s)  # the breaker paces us, with its own jitter
             except StoreUnavailableError:
-                await asyncio.sleep(RETRY_S[min(failures, len(RETRY_S) - 1)])
+                pause_s = RETRY_S[min(failures, len(RETRY_S) - 1)]
+                # A part of it at random: all routers lost the store at the same moment.
+                await asyncio.sleep(pause_s * random.uniform(0.5, 1))
                 failures += 1
             else:
                 self._on_reply(reply)

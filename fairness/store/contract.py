@@ -3,10 +3,17 @@
 A `Call` is one round trip: any number of verbs from one sender (a router or a replica), applied
 in order and at once. When a call ends, no credit and waiting request are left unmatched.
 
-Every verb may be sent twice, or late: `submit`, `cancel` and `reconcile` are keyed by request id,
-`requeue`, `charge` and `settle` by lease id, `charge` carries cumulative totals, `offer` a version.
-A repeated call therefore changes nothing, and a lost reply costs only time: grants are told again
-by `reconcile`.
+**Twice, late, out of order.** Every verb may be. `submit`, `cancel` and `reconcile` are keyed by
+request id; `requeue`, `charge`, `settle` and `resync_lease` by lease id, with cumulative totals;
+`offer` carries a version. And calls are numbered per sender (`Session`): the store remembers the
+last number it has applied for each, so that a call that comes again, or after later ones, adds
+nothing that was over already. Grants whose reply was lost are told again by `reconcile`.
+
+**A store that forgets.** A call also says which number its sender has last had a reply for. A
+store that has not heard of it has lost what came in between (a crash between two syncs, a
+failover, an empty restart, or it took the sender for dead and swept it). It says so
+(`Reply.lost`), and the sender sends what it owns: a router its waiting requests, a replica its
+leases with their totals and its clients' counters, which merge by max (`resync_*`).
 
 Every call is also its sender's heartbeat.
 """
@@ -18,10 +25,12 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from fairness.cost import ServiceCost
+from fairness.prediction import Prediction
 
 SenderKind = Literal["router", "replica"]
 Argument = str | int | float
 POLICIES = ("vtc", "fcfs")
+PLACEMENTS = ("least_loaded",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +79,15 @@ class Usage:
 
 @dataclass(slots=True)
 class Call:
-    """Verbs to apply in one round trip. Each method adds one; costs are the store's."""
+    """Verbs to apply in one round trip. Each method adds one; costs are the store's.
+
+    number: counts the sender's calls; the same when the same call is sent again; 0: not counted.
+    acked: number of the sender's last call that it has had a reply to.
+    """
 
     verbs: list[tuple[Argument, ...]] = field(default_factory=list)
+    number: int = 0
+    acked: int = 0
 
     def __len__(self) -> int:
         return len(self.verbs)
@@ -87,7 +102,8 @@ class Call:
         self.verbs.append(("submit", request, client, weight, body_bytes, attempt))
 
     def cancel(self, request: str) -> None:
-        """Router: the client left, and the request was not sent to a replica. Free."""
+        """Router: the client left before an answer began. Free, but for what a replica says it
+        has computed already. O(log waiting)."""
         self.verbs.append(("cancel", request))
 
     def requeue(self, lease: str) -> None:
@@ -95,11 +111,11 @@ class Call:
         self.verbs.append(("requeue", lease))
 
     def reconcile(self, request: str) -> None:
-        """Router: tell me again what became of it (`Reply.grants` or `Reply.gone`)."""
+        """Router: tell me again what became of it (`Reply.grants` or `Reply.gone`). O(1)."""
         self.verbs.append(("reconcile", request))
 
     def offer(self, url: str, limit: int, arrived: int, version: int, longest: int) -> None:
-        """Replica: I take `limit` grants in all, and have seen `arrived` so far.
+        """Replica: I take `limit` grants in all, and have seen `arrived` so far. O(log replicas).
 
         `version` grows with every new offer; an older one is ignored. longest: tokens of the
         longest prompt it takes; no prompt is estimated at more.
@@ -124,10 +140,44 @@ class Call:
         self.verbs.append(("policy", name, reason))
 
     def heartbeat(self) -> None:
-        """Anyone, every second: end what dead senders left behind (bounded work), and learn
-        policy and replicas (`Reply.replicas`) as they are. O(replicas)."""
+        """Anyone, every second: end what dead senders left behind (bounded work), and learn the
+        pool's state (`Reply.pool`). O(replicas)."""
         self.verbs.append(("sweep",))
-        self.verbs.append(("replicas",))
+        self.verbs.append(("pool",))
+
+    def leave(self) -> None:
+        """Anyone, last of all: I end now; what I leave behind may be swept at once."""
+        self.verbs.append(("leave",))
+
+    def resync_pool(self, state: PoolState) -> None:
+        """Anyone, after a loss: what I last knew of the pool. Policy by version, V by max; no one
+        who waits stands below V. O(backlogged clients), once a loss."""
+        self.verbs.append(("resync_pool", state.virtual_time, state.policy, state.policy_version))
+
+    def resync_client(self, client: str, counter: float) -> None:
+        """Replica, after a loss: the client's counter was at least this. Merges by max."""
+        self.verbs.append(("resync_client", client, counter))
+
+    def resync_lease(self, lease: str, client: str, weight: float, usage: Usage) -> None:
+        """Replica: I hold this lease. `usage` is in the client's counter and totals already (or
+        in what was lost of them), so that only what exceeds it will be charged."""
+        self.verbs.append(
+            ("resync_lease", lease, client, weight, usage.input, usage.cached, usage.output)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PoolState:
+    """The pool as a heartbeat finds it.
+
+    policy_version: grows whenever the policy is set. virtual_time: V, below which no newcomer
+    starts. replicas: the live ones.
+    """
+
+    policy: str = "vtc"
+    policy_version: int = 0
+    virtual_time: float = 0.0
+    replicas: dict[str, ReplicaState] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,15 +186,18 @@ class Reply:
 
     grants: the sender's own. gone: requests the queue does not know. counters: of the clients
     charged or settled in the call. voided: leases taken back from this replica that it has not
-    confirmed. policy, replicas (the live ones): None when the call was no heartbeat.
+    confirmed. unknown: leases it spoke of that the queue does not know and that are not over:
+    resync them from zero, then say it again. lost: the queue has forgotten something this sender
+    told it: resync everything. pool: None when the call was no heartbeat.
     """
 
     grants: tuple[Grant, ...] = ()
     gone: tuple[str, ...] = ()
     counters: dict[str, float] = field(default_factory=dict)
     voided: tuple[str, ...] = ()
-    policy: str | None = None
-    replicas: dict[str, ReplicaState] | None = None
+    unknown: tuple[str, ...] = ()
+    lost: bool = False
+    pool: PoolState | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,12 +219,15 @@ class QueueSettings:
     """What every sender of a pool must agree on.
 
     sender_ttl_ms: a sender silent for so long is dead. grant_ttl_ms: a grant must reach its
-    replica within it.
+    replica within it. prediction: of output tokens, charged at the grant. placement: which
+    replica a grant goes to.
     """
 
     cost: ServiceCost = field(default_factory=ServiceCost)
     sender_ttl_ms: int = 10_000
     grant_ttl_ms: int = 15_000
+    prediction: Prediction = field(default_factory=Prediction)
+    placement: str = PLACEMENTS[0]
 
 
 class GlobalQueue(Protocol):
@@ -195,3 +251,8 @@ class GlobalQueue(Protocol):
 
 class StoreUnavailableError(Exception):
     """The store did not answer; whether the call was applied is unknown (send it again)."""
+
+
+class CallRefusedError(Exception):
+    """The store could not make sense of a verb in this call: a fault of ours, and it will not
+    get better by sending it again."""

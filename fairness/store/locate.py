@@ -1,13 +1,15 @@
-"""Where the store is: a URL, or something that knows the URL by now (the embedded server)."""
+"""The global queue wherever its store is by now."""
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable
-from typing import Protocol
+from collections.abc import AsyncIterator
 
 from redis.asyncio import Redis
 
+from fairness.store.breaker import BreakerOpenError
+from fairness.store.connection import SCHEMA, shared_secret
 from fairness.store.contract import (
     Call,
     ClientState,
@@ -17,85 +19,114 @@ from fairness.store.contract import (
     Sender,
     StoreUnavailableError,
 )
-from fairness.store.redis_store import RedisQueue, connect, shared_secret
+from fairness.store.link import StoreLink
+from fairness.store.redis_store import RedisQueue
+from fairness.store.settings import StoreSettings, UrlHandle
 
 GRANT_KEY_VARIABLE = "FAIRLANE_GRANT_KEY"
+SECRET = "grant-key"
+PATIENCE_S = 30.0  # of a process that starts before its store
+PAUSE_S = 0.2
+CLIENTS_TIMEOUT_S = 10.0  # to read all clients there are
+
+StoreSource = StoreSettings | str | UrlHandle
+"""Settings; or only a URL, or a handle that tells it, with the defaults for the rest."""
 
 
-class _UrlMethod(Protocol):
-    def remote(self) -> Awaitable[str]: ...
-
-
-class UrlHandle(Protocol):
-    """A handle of the deployment that runs the embedded server (this package needs no Ray)."""
-
-    @property
-    def url(self) -> _UrlMethod: ...
-
-
-StoreSource = str | UrlHandle
-
-
-async def _url_of(source: StoreSource) -> str:
-    return source if isinstance(source, str) else await source.url.remote()
+def settings_of(source: StoreSource) -> StoreSettings:
+    """The settings that a source stands for."""
+    return source if isinstance(source, StoreSettings) else StoreSettings(source)
 
 
 class LocatedQueue:
-    """`GlobalQueue` in Redis or Valkey that finds its server again when it has moved.
+    """`GlobalQueue` in Redis or Valkey that finds its server, and finds it again."""
 
-    A server that comes back at the same URL is reconnected to by its client; after a failure the
-    source is asked again, and only another URL makes another client.
-    """
-
-    def __init__(self, source: StoreSource, url: str, pool: str, settings: QueueSettings) -> None:
-        self._source = source
+    def __init__(self, link: StoreLink, pool: str, settings: QueueSettings) -> None:
+        self._link = link
         self._pool = pool
         self._settings = settings
-        self._url = url
-        self._redis: Redis = connect(url)
-        self._queue = RedisQueue(self._redis, pool, settings)
+        self._redis: Redis | None = None
+        self._queue: RedisQueue | None = None
 
     @classmethod
     async def open(cls, source: StoreSource, pool: str, settings: QueueSettings) -> LocatedQueue:
-        """Ask the source where the store is."""
-        return cls(source, await _url_of(source), pool, settings)
+        """Prepare; the store is looked for at the first call, and may be away until then.
+
+        Raises ValueError for a URL that can't be read.
+        """
+        return cls(StoreLink(settings_of(source), f"{SCHEMA}:{{{pool}}}"), pool, settings)
 
     async def execute(self, sender: Sender, call: Call) -> Reply:
-        """One round trip. Raises StoreUnavailableError, after having looked for the store."""
-        try:
-            return await self._queue.execute(sender, call)
-        except StoreUnavailableError:
-            await self._look_again()
-            raise
+        """One round trip. Raises StoreUnavailableError, CallRefusedError."""
+        return await self._link.call(lambda redis: self._on(redis).execute(sender, call))
 
     async def granted(self, router: str) -> AsyncIterator[tuple[Grant, ...]]:
-        """Grants published for `router`. Raises StoreUnavailableError."""
-        async for grants in self._queue.granted(router):
-            yield grants
+        """Grants published for `router`. Raises StoreUnavailableError, also when the store has
+        moved: subscribe anew."""
+        redis = await self._link.call(_answering)
+        stream = self._on(redis).granted(router)
+        try:
+            while True:
+                async with self._link.while_linked(redis):
+                    grants = await anext(stream)
+                yield grants
+        finally:
+            await stream.aclose()  # type: ignore[attr-defined]  # it is a generator
 
     async def clients(self) -> list[ClientState]:
-        """Every client the pool has heard of."""
-        return await self._queue.clients()
+        """Every client the pool has heard of. Raises StoreUnavailableError."""
+        return await self._link.call(lambda redis: self._on(redis).clients(), CLIENTS_TIMEOUT_S)
 
-    async def _look_again(self) -> None:
-        try:
-            url = await _url_of(self._source)
-        except Exception as error:  # a handle can fail in as many ways as Ray can
-            raise StoreUnavailableError(f"cannot locate the store: {error}") from error
-        if url != self._url:
-            old, self._url = self._redis, url
-            self._redis = connect(url)
-            self._queue = RedisQueue(self._redis, self._pool, self._settings)
-            await old.aclose()
+    async def aclose(self) -> None:
+        """Close the connection."""
+        await self._link.aclose()
+
+    def _on(self, redis: Redis) -> RedisQueue:
+        if self._queue is None or redis is not self._redis:
+            self._redis, self._queue = redis, RedisQueue(redis, self._pool, self._settings)
+        return self._queue
 
 
 async def grant_key(source: StoreSource) -> bytes:
-    """The key that signs grants: from the environment, or made once and shared by the store."""
-    given = os.environ.get(GRANT_KEY_VARIABLE)
-    if given:
-        return given.encode()
-    redis = connect(await _url_of(source))
+    """The key that signs grants: from the environment, or made once and shared by the store.
+
+    Raises StoreUnavailableError when the store stays away for `PATIENCE_S`.
+    """
+    given = _given_key()
+    return given or await _shared_key(source, None)
+
+
+async def share_grant_key(source: StoreSource, key: bytes) -> bytes:
+    """Put the key into a store that has lost it; return the one in force from now on.
+
+    That is another one than `key` if a newcomer was faster and has made one: then all others have
+    to take it over. Does nothing when the environment names the key. Raises
+    StoreUnavailableError.
+    """
+    given = _given_key()
+    return given or await _shared_key(source, key)
+
+
+def _given_key() -> bytes:
+    return os.environ.get(GRANT_KEY_VARIABLE, "").encode()
+
+
+async def _shared_key(source: StoreSource, known: bytes | None) -> bytes:
+    link = StoreLink(settings_of(source), f"{SCHEMA}:secret:{SECRET}")
+    deadline = asyncio.get_running_loop().time() + PATIENCE_S
     try:
-        return await shared_secret(redis, "grant-key")
+        while True:
+            try:
+                return await link.call(lambda redis: shared_secret(redis, SECRET, known))
+            except StoreUnavailableError as error:
+                if asyncio.get_running_loop().time() > deadline:
+                    raise
+                pause_s = error.retry_in_s if isinstance(error, BreakerOpenError) else PAUSE_S
+                await asyncio.sleep(pause_s)
     finally:
-        await redis.aclose()
+        await link.aclose()
+
+
+async def _answering(redis: Redis) -> Redis:
+    await redis.ping()
+    return redis

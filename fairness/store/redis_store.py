@@ -1,28 +1,31 @@
 """The global queue in Redis or Valkey (6.2 or later): one script call a round trip.
 
-The script is joined from `lua/` at load time: the state, the policies' orders, the verbs, the
-call. All keys of a pool share one hash tag, so a pool lives on one node of a Cluster. Grants for
-other routers are published on a channel each; those may be lost and are then reconciled.
+The script is joined from `lua/` at load time: the state, the orders, placements and predictors, the
+verbs, the call. All keys of a pool share one hash tag, so a pool lives on one node of a Cluster.
+Grants for other routers are published on a channel each; those may be lost and are then reconciled.
 """
 
 from __future__ import annotations
 
 import json
-import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from functools import cache
 from importlib.resources import files
-from typing import Any, cast
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.commands.core import AsyncScript
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
+from redis.typing import EncodableT
 
+from fairness.store.connection import SCHEMA
 from fairness.store.contract import (
     Call,
+    CallRefusedError,
     ClientState,
     Grant,
+    PoolState,
     QueueSettings,
     ReplicaState,
     Reply,
@@ -30,10 +33,9 @@ from fairness.store.contract import (
     StoreUnavailableError,
 )
 
-SCHEMA = "fairlane:1"
 PARTS = (
-    "state", "order", "policy", "submit", "offer", "charge", "settle", "cancel", "requeue",
-    "reconcile", "sweep", "replicas", "grant", "call",
+    "state", "session", "order", "place", "predict", "policy", "submit", "offer", "charge",
+    "settle", "cancel", "requeue", "reconcile", "resync", "sweep", "leave", "pool", "grant", "call",
 )  # fmt: skip
 
 
@@ -44,31 +46,24 @@ def script_text() -> str:
     return "\n".join((lua / f"{part}.lua").read_text(encoding="utf-8") for part in PARTS)
 
 
-def connect(url: str, timeout_s: float = 2.0) -> Redis:
-    """A client of the store at `url`; replies as text, every call bounded by `timeout_s`."""
-    return Redis.from_url(
-        url,
-        decode_responses=True,
-        socket_timeout=timeout_s,
-        socket_connect_timeout=timeout_s,
-        health_check_interval=15,
-    )
-
-
 def _decode(raw: Any) -> Reply:
-    grants, gone, counters, voided, replicas = raw
+    grants, gone, counters, voided, unknown, pool, (lost,) = raw
     return Reply(
         grants=_grants(grants),
         gone=tuple(gone),
         counters={counters[i]: float(counters[i + 1]) for i in range(0, len(counters), 2)},
         voided=tuple(voided),
-        policy=replicas[0] if replicas else None,
-        replicas=_replicas(replicas[1:]) if replicas else None,
+        unknown=tuple(unknown),
+        lost=lost == "1",
+        pool=_pool(pool) if pool else None,
     )
 
 
-def _replicas(flat: list[str]) -> dict[str, ReplicaState]:
-    return {flat[i]: ReplicaState(flat[i + 1], flat[i + 2] == "1") for i in range(0, len(flat), 3)}
+def _pool(flat: list[str]) -> PoolState:
+    replicas = {
+        flat[i]: ReplicaState(flat[i + 1], flat[i + 2] == "1") for i in range(3, len(flat), 3)
+    }
+    return PoolState(flat[0], int(flat[1]), float(flat[2]), replicas)
 
 
 def _grants(flat: list[str]) -> tuple[Grant, ...]:
@@ -81,27 +76,48 @@ def _grants(flat: list[str]) -> tuple[Grant, ...]:
 class RedisQueue:
     """`GlobalQueue` of one pool. Safe to share between tasks; owns nothing but its client."""
 
-    def __init__(self, redis: Redis, pool: str, settings: QueueSettings) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        pool: str,
+        settings: QueueSettings,
+        now_ms: Callable[[], int] | None = None,
+    ) -> None:
+        """now_ms: a clock instead of the server's; all senders must have the same (tests do)."""
         self._redis = redis
         self._prefix = f"{SCHEMA}:{{{pool}}}"
-        self._settings = settings
+        self._now_ms = now_ms
         self._script: AsyncScript = redis.register_script(script_text())
-
-    async def execute(self, sender: Sender, call: Call) -> Reply:
-        """One EVALSHA (with EVAL when the server does not know the script yet)."""
-        settings = self._settings
-        argv: list[Any] = [
-            sender.kind,
-            sender.name,
+        prediction = settings.prediction
+        self._settings: tuple[EncodableT, ...] = (
             settings.cost.input_weight,
             settings.cost.output_weight,
             settings.sender_ttl_ms,
             settings.grant_ttl_ms,
-        ]
+            prediction.predictor,
+            prediction.share,
+            prediction.level,
+            prediction.window,
+            settings.placement,
+        )
+
+    async def execute(self, sender: Sender, call: Call) -> Reply:
+        """One EVALSHA (with EVAL when the server does not know the script yet).
+
+        Raises StoreUnavailableError, CallRefusedError.
+        """
+        time = "" if self._now_ms is None else self._now_ms()
+        argv: list[EncodableT] = [
+            sender.kind, sender.name, call.number, call.acked, *self._settings, time
+        ]  # fmt: skip
         for verb, *arguments in call.verbs:
             argv += (verb, len(arguments), *arguments)
         try:
             raw = await self._script(keys=[self._prefix], args=argv)
+        except ResponseError as error:
+            if "user_script" in str(error):  # the script itself failed, on these arguments
+                raise CallRefusedError(str(error)) from error
+            raise StoreUnavailableError(str(error)) from error
         except (RedisError, OSError) as error:
             raise StoreUnavailableError(str(error)) from error
         return _decode(raw)
@@ -163,16 +179,3 @@ def _client_state(name: str, counter: float, waiting: int, running: int, usage: 
         int(output),
         float(service),
     )
-
-
-async def shared_secret(redis: Redis, name: str) -> bytes:
-    """A random key that all who can reach the store share; made by whoever asks first.
-
-    Raises StoreUnavailableError.
-    """
-    key = f"{SCHEMA}:secret:{name}"
-    try:
-        await redis.set(key, secrets.token_hex(32), nx=True)
-        return bytes.fromhex(cast(str, await redis.get(key)))
-    except (RedisError, OSError) as error:
-        raise StoreUnavailableError(str(error)) from error

@@ -1,4 +1,5 @@
-"""The Lua queue against real servers (Valkey and Redis): scenarios of the contract."""
+"""What every store promises: one suite for the store in memory and for the scripts on Valkey and on
+Redis."""
 
 from __future__ import annotations
 
@@ -9,95 +10,51 @@ from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
-from redis.asyncio import Redis
+import redis as sync_redis
 
+from fairness.prediction import Prediction
 from fairness.store.coalescer import Coalescer
-from fairness.store.contract import Call, Grant, QueueSettings, Reply, Sender, Usage
-from fairness.store.redis_store import RedisQueue, connect, shared_secret
+from fairness.store.connection import connect, shared_secret
+from fairness.store.contract import (
+    Call,
+    CallRefusedError,
+    ClientState,
+    GlobalQueue,
+    Grant,
+    PoolState,
+    QueueSettings,
+    Reply,
+    Sender,
+    Usage,
+)
+from fairness.store.session import Session
+from tests.integration.stores import (
+    OTHER_REPLICA,
+    OTHER_ROUTER,
+    REPLICA,
+    ROUTER,
+    Pool,
+    opened,
+)
 
 pytestmark = pytest.mark.integration
 
-ROUTER = Sender("router", "router-1")
-OTHER_ROUTER = Sender("router", "router-2")
-REPLICA = Sender("replica", "replica-1")
 
-
-class Pool:
-    """A pool driven by hand: every method is one call of one sender."""
-
-    def __init__(self, redis: Redis, settings: QueueSettings) -> None:
-        self.redis = redis
-        self.settings = settings
-        self.queue = RedisQueue(redis, "tiny", settings)
-        self.version = 0
-
-    async def submit(
-        self, request: str, client: str, weight: float = 1, size: int = 40, by: Sender = ROUTER
-    ) -> tuple[Grant, ...]:
-        call = Call()
-        call.submit(request, client, weight, size)
-        return (await self.queue.execute(by, call)).grants
-
-    async def offer(self, limit: int, arrived: int = 0, by: Sender = REPLICA) -> Reply:
-        call = Call()
-        self.version += 1
-        call.offer(f"http://{by.name}", limit, arrived, self.version, 4096)
-        return await self.queue.execute(by, call)
-
-    async def report(self, verb: str, lease: str, usage: Usage, by: Sender = REPLICA) -> Reply:
-        call = Call()
-        getattr(call, verb)(lease, usage)
-        return await self.queue.execute(by, call)
-
-    async def route(self, verb: str, name: str, by: Sender = ROUTER) -> Reply:
-        call = Call()
-        getattr(call, verb)(name)
-        return await self.queue.execute(by, call)
-
-    async def set_policy(self, name: str, reason: str) -> None:
-        call = Call()
-        call.policy(name, reason)
-        await self.queue.execute(ROUTER, call)
-
-    async def sweep(self, by: Sender = ROUTER) -> Reply:
-        call = Call()
-        call.heartbeat()
-        return await self.queue.execute(by, call)
-
-    async def state(self, client: str) -> tuple[float, int, int]:
-        """(counter, waiting, running)."""
-        for state in await self.queue.clients():
-            if state.client == client:
-                return state.counter, state.waiting, state.running
-        return 0.0, 0, 0
-
-    async def leftovers(self) -> list[str]:
-        """Keys that should be gone when nothing is waiting or running."""
-        kinds = (
-            "request:",
-            "line:",
-            "leases:",
-            "routed:",
-            "void:",
-            "arrivals",
-            "unseen",
-            "running",
-        )
-        prefix = "fairlane:1:{tiny}:"
-        keys = [key async for key in self.redis.scan_iter(f"{prefix}*")]
-        return sorted(key for key in keys if key.removeprefix(prefix).startswith(kinds))
+@pytest.fixture(params=["memory", "valkey", "redis"])
+def store(request: pytest.FixtureRequest) -> str | None:
+    """URL of an empty database; None for the store in memory."""
+    if request.param == "memory":
+        return None
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    with sync_redis.Redis.from_url(url) as client:
+        client.flushall()
+    return url
 
 
 @pytest_asyncio.fixture
-async def redis(server_url: str) -> AsyncIterator[Redis]:
-    client = connect(server_url)
-    yield client
-    await client.aclose()
-
-
-@pytest.fixture
-def pool(redis: Redis) -> Pool:
-    return Pool(redis, QueueSettings())
+async def pool(store: str | None) -> AsyncIterator[Pool]:
+    async with opened(store, QueueSettings()) as pool:
+        yield pool
 
 
 async def test_a_request_is_granted_at_once_when_credit_is_free(pool: Pool) -> None:
@@ -114,21 +71,13 @@ async def test_a_request_is_granted_at_once_when_credit_is_free(pool: Pool) -> N
 
 
 async def test_without_credit_it_waits_and_the_offer_publishes_the_grant(pool: Pool) -> None:
-    heard: list[Grant] = []
-
-    async def listen() -> None:
-        async for grants in pool.queue.granted(ROUTER.name):
-            heard.extend(grants)
-
-    listener = asyncio.create_task(listen())
-    await asyncio.sleep(0.1)
-    assert await pool.submit("r1", "alice") == ()
-    assert await pool.state("alice") == (0, 1, 0)
-    await pool.offer(limit=1)
-    async with asyncio.timeout(5):
-        while not heard:
-            await asyncio.sleep(0.01)
-    listener.cancel()
+    async with pool.listening() as heard:
+        assert await pool.submit("r1", "alice") == ()
+        assert await pool.state("alice") == (0, 1, 0)
+        await pool.offer(limit=1)
+        async with asyncio.timeout(5):
+            while not heard:
+                await asyncio.sleep(0.01)
     assert [grant.lease for grant in heard] == ["r1.1"]
 
 
@@ -137,10 +86,9 @@ async def grants_in_order(pool: Pool, count: int, usage: Usage) -> list[str]:
     order = []
     for turn in range(1, count + 1):
         await pool.offer(limit=turn)
-        leased = await pool.redis.smembers("fairlane:1:{tiny}:leases:replica-1")
-        (request,) = leased
-        order.append(str(request).split("-")[0])
-        await pool.report("settle", f"{request}.1", usage)
+        (grant,) = await pool.reconcile_all()
+        order.append(grant.request.split("-")[0])
+        await pool.report("settle", grant.lease, usage)
     return order
 
 
@@ -172,7 +120,7 @@ async def test_fcfs_grants_in_arrival_order(pool: Pool) -> None:
 async def test_a_policy_is_heeded_once_for_each_reason(pool: Pool) -> None:
     for name, reason in (("vtc", "deploy-1"), ("fcfs", "admin"), ("vtc", "deploy-1")):
         await pool.set_policy(name, reason)  # the last: a restarted router
-    assert (await pool.sweep()).policy == "fcfs"
+    assert (await state_of(pool)).policy == "fcfs"
     with pytest.raises(ValueError, match="vtc, fcfs"):
         Call().policy("random", "test")
 
@@ -186,7 +134,7 @@ async def test_an_estimate_is_no_larger_than_the_longest_prompt(pool: Pool) -> N
 
 async def test_a_failed_replica_is_passed_over_until_it_offers_again(pool: Pool) -> None:
     await pool.offer(limit=5)
-    await pool.offer(limit=1, by=Sender("replica", "replica-2"))
+    await pool.offer(limit=1, by=OTHER_REPLICA)
     (grant,) = await pool.submit("r1", "alice")
     assert grant.replica == "replica-1"
     await pool.route("requeue", "r1.1")
@@ -199,21 +147,20 @@ async def test_a_failed_replica_is_passed_over_until_it_offers_again(pool: Pool)
 async def test_another_replicas_word_on_a_lease_is_ignored(pool: Pool) -> None:
     await pool.offer(limit=1)
     await pool.submit("r1", "alice")
-    await pool.report("settle", "r1.1", Usage(), by=Sender("replica", "replica-2"))
+    await pool.report("settle", "r1.1", Usage(), by=OTHER_REPLICA)
     assert (await pool.state("alice"))[2] == 1
 
 
-async def test_senders_are_not_blamed_for_the_stores_absence(redis: Redis) -> None:
-    pool = Pool(redis, QueueSettings(sender_ttl_ms=100))
+async def test_senders_are_not_blamed_for_the_stores_absence(pool: Pool) -> None:
     await pool.offer(limit=1)
     await pool.submit("r1", "alice")
-    await pool.sweep()
-    await asyncio.sleep(0.3)  # nobody could reach the store
-    await pool.sweep(by=OTHER_ROUTER)
+    await pool.beat()
+    pool.clock.pass_ms(30_000)  # nobody could reach the store
+    await pool.beat(by=OTHER_ROUTER)
     assert (await pool.state("alice"))[2] == 1
     for _ in range(5):  # now it is there, and the replica still silent
-        await asyncio.sleep(0.03)
-        await pool.sweep(by=OTHER_ROUTER)
+        pool.clock.pass_ms(3_000)
+        await pool.beat(by=OTHER_ROUTER)
     assert (await pool.state("alice"))[2] == 0
 
 
@@ -241,7 +188,7 @@ async def test_idle_clients_at_or_below_the_floor_are_forgotten(pool: Pool) -> N
     await pool.submit("alice-0", "alice")
     await grants_in_order(pool, 1, Usage(50, 0, 50))
     await pool.submit("bob-0", "bob")  # raises the floor to alice's 150
-    assert await pool.redis.zcard("fairlane:1:{tiny}:idle") == 0
+    assert await pool.idle_clients() == []
 
 
 async def test_charges_are_cumulative_and_repeats_change_nothing(pool: Pool) -> None:
@@ -320,7 +267,7 @@ async def test_a_draining_replica_gets_nothing_more(pool: Pool) -> None:
 
 async def test_the_replica_with_most_credits_is_taken(pool: Pool) -> None:
     await pool.offer(limit=1)
-    await pool.offer(limit=3, by=Sender("replica", "replica-2"))
+    await pool.offer(limit=3, by=OTHER_REPLICA)
     replicas = [(await pool.submit(f"r{n}", "alice"))[0].replica for n in range(4)]
     assert Counter(replicas) == {"replica-2": 3, "replica-1": 1}
 
@@ -386,36 +333,34 @@ async def test_reconcile_tells_grants_again_and_names_the_unknown(pool: Pool) ->
     assert (await pool.route("reconcile", "r9")).gone == ("r9",)
 
 
-async def test_a_silent_replica_is_swept_and_its_leases_settled(redis: Redis) -> None:
-    pool = Pool(redis, QueueSettings(sender_ttl_ms=50))
+async def test_a_silent_replica_is_swept_and_its_leases_settled(pool: Pool) -> None:
     await pool.offer(limit=2)
     await pool.submit("r1", "alice")
     await pool.submit("r2", "bob")
     await pool.report("charge", "r1.1", Usage(10, 0, 5))
-    await asyncio.sleep(0.1)
-    await pool.sweep()
+    pool.clock.pass_ms(11_000)
+    await pool.beat()
     alice, bob = await pool.queue.clients()
     assert (alice.running, alice.service) == (0, 20)
     assert (bob.running, bob.service, bob.counter) == (0, 0, 10)  # lifted to alice, not charged
-    assert (await pool.sweep()).replicas == {}
+    assert (await state_of(pool)).replicas == {}
     assert await pool.leftovers() == []
 
 
-async def test_a_silent_routers_requests_are_dropped(redis: Redis) -> None:
-    pool = Pool(redis, QueueSettings(sender_ttl_ms=50))
+async def test_a_silent_routers_requests_are_dropped(pool: Pool) -> None:
     await pool.submit("r1", "alice", by=OTHER_ROUTER)
-    await asyncio.sleep(0.1)
-    await pool.sweep()
+    pool.clock.pass_ms(11_000)
+    await pool.beat()
     assert (await pool.state("alice"))[1] == 0
     assert await pool.leftovers() == []
 
 
-async def test_a_grant_no_replica_has_seen_is_taken_back(redis: Redis) -> None:
-    pool = Pool(redis, QueueSettings(grant_ttl_ms=1))
+async def test_a_grant_no_replica_has_seen_is_taken_back(pool: Pool) -> None:
     await pool.offer(limit=1)
     await pool.submit("r1", "alice")
-    await asyncio.sleep(0.05)
-    await pool.sweep()
+    for _ in range(5):
+        pool.clock.pass_ms(4_000)
+        await pool.beat(by=REPLICA)
     assert await pool.state("alice") == (0, 0, 0)
     assert (await pool.offer(limit=1)).voided == ("r1.1",)
 
@@ -441,14 +386,15 @@ async def test_any_history_ends_with_nothing_left(pool: Pool, seed: int) -> None
     senders = [Sender("replica", f"replica-{n}") for n in range(3)]
 
     async def twice(sender: Sender, call: Call) -> Reply:
-        reply = await pool.queue.execute(sender, call)
-        return await pool.queue.execute(sender, call) if random_.random() < 0.3 else reply
+        reply = await pool.call(sender, call)
+        return await pool.call(sender, call) if random_.random() < 0.3 else reply
 
-    for step in range(400):
+    for step in range(300):
         action = random_.choice(("submit", "submit", "offer", "charge", "settle", "requeue"))
         call, sender = Call(), ROUTER
         if action == "submit":
             call.submit(f"r{step}", random_.choice("abc"), random_.choice((1, 2)), 100)
+            pool.submitted.append(f"r{step}")
         elif action == "offer":
             sender = random_.choice(senders)
             limits[sender.name] += random_.randint(0, 3)
@@ -470,22 +416,18 @@ async def test_any_history_ends_with_nothing_left(pool: Pool, seed: int) -> None
                 told["input"] += usage.input
                 told["output"] += usage.output
         await twice(sender, call)
-        # Leases as the store has them; a lost or doubled reply does not matter here.
-        for replica in senders:
-            ids = await pool.redis.smembers(f"fairlane:1:{{tiny}}:leases:{replica.name}")
-            for request in ids:
-                attempt = await pool.redis.hget(f"fairlane:1:{{tiny}}:request:{request}", "attempt")
-                leases.setdefault(f"{request}.{attempt}", (replica, Usage()))
+        for grant in await pool.reconcile_all():
+            leases.setdefault(grant.lease, (Sender("replica", grant.replica), Usage()))
     # End: cancel what waits, settle what runs.
-    for step in range(400):
-        await pool.route("cancel", f"r{step}")
+    for request in pool.submitted:
+        await pool.route("cancel", request)
     for lease, (sender, usage) in leases.items():
         reply = await pool.report("settle", lease, usage, by=sender)
         if reply.counters:
             told["input"] += usage.input
             told["output"] += usage.output
     for sender in senders:
-        for lease in (await pool.queue.execute(sender, Call())).voided:
+        for lease in (await pool.call(sender, Call())).voided:
             await pool.report("settle", lease, Usage(), by=sender)
     states = await pool.queue.clients()
     assert all((state.waiting, state.running) == (0, 0) for state in states)
@@ -494,19 +436,288 @@ async def test_any_history_ends_with_nothing_left(pool: Pool, seed: int) -> None
     assert await pool.leftovers() == []
 
 
+# --- a client that leaves, a request that goes back, a sender that ends -----------------------
+
+
+async def test_a_requeued_client_is_not_lifted(pool: Pool) -> None:
+    """It never went idle; where it stood before the grant is where it stands again."""
+    await pool.offer(limit=1)
+    await pool.submit("a1", "alice", size=400)  # charged 100
+    await pool.submit("b1", "bob")
+    await pool.offer(limit=2)
+    await pool.report("settle", "b1.1", Usage(500, 0, 500))
+    await pool.submit("b2", "bob")  # V rises to bob's 1500
+    await pool.beat()
+    await pool.route("requeue", "a1.1")
+    assert (await pool.state("alice"))[:2] == (0, 1)
+
+
+async def test_a_grant_cancelled_unseen_but_used_after_all_is_paid_for(pool: Pool) -> None:
+    await pool.offer(limit=1)
+    await pool.submit("r1", "alice", weight=2)
+    await pool.route("cancel", "r1")
+    assert (await pool.report("charge", "r1.1", Usage(10, 0, 2))).unknown == ()
+    for _ in range(2):
+        await pool.report("settle", "r1.1", Usage(10, 0, 5))
+    alice = await pool.client("alice")
+    assert (alice.input_tokens, alice.output_tokens, alice.service) == (10, 5, 20)
+    assert alice.counter == 10  # its weight is 2
+
+
+async def test_a_requeued_lease_that_was_used_after_all_is_free(pool: Pool) -> None:
+    await pool.offer(limit=1)
+    await pool.submit("r1", "alice")
+    await pool.route("requeue", "r1.1")
+    await pool.route("cancel", "r1")
+    await pool.report("settle", "r1.1", Usage(10, 0, 5))
+    assert (await pool.client("alice")).service == 0
+    assert await pool.leftovers() == []
+
+
+async def test_a_sender_that_leaves_is_swept_at_once(pool: Pool) -> None:
+    await pool.submit("r1", "alice", by=OTHER_ROUTER)
+    await pool.offer(limit=0)
+    for sender in (OTHER_ROUTER, REPLICA):
+        call = Call()
+        call.leave()
+        await pool.call(sender, call)
+    await pool.beat()
+    assert (await state_of(pool)).replicas == {}
+    assert await pool.leftovers() == []
+
+
+# --- prediction -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("prediction", "reserved"),
+    [
+        (Prediction("moving_average"), (20 + 30 + 40 + 50 + 60) / 5),
+        (Prediction("moving_average", share=0.5), (20 + 30 + 40 + 50 + 60) / 10),
+        (Prediction("quantile", level=0.9), 60),
+        (Prediction("quantile", level=0.5), 30),
+        (Prediction("none"), 0),
+    ],
+)
+async def test_a_prediction_is_charged_at_the_grant_and_corrected(
+    store: str | None, prediction: Prediction, reserved: float
+) -> None:
+    async with opened(store, QueueSettings(prediction=prediction)) as pool:
+        await pool.submit("b0", "bob")  # so that alice, with a higher counter, is remembered
+        for n, output in enumerate((10, 20, 30, 40, 50, 60)):
+            await pool.submit(f"a{n}", "alice")
+            await pool.offer(limit=n + 2)
+            await pool.report("settle", f"a{n}.1", Usage(10, 0, output))
+        before = (await pool.state("alice"))[0]
+        assert before == 6 * 10 + 2 * (10 + 20 + 30 + 40 + 50 + 60)
+        await pool.submit("last", "alice", size=0)
+        await pool.offer(limit=9)
+        assert (await pool.state("alice"))[0] == before + 2 * reserved
+        for made in (1, max(1, int(reserved))):
+            await pool.report("charge", "last.1", Usage(7, 0, made))
+            assert (await pool.state("alice"))[0] == before + 7 + 2 * max(reserved, made)
+        await pool.report("charge", "last.1", Usage(7, 0, 100))
+        assert (await pool.state("alice"))[0] == before + 7 + 200
+        await pool.report("settle", "last.1", Usage(7, 0, 70))
+        assert (await pool.state("alice"))[0] == before + 7 + 140
+        assert (await pool.client("alice")).output_tokens == 210 + 70
+
+
+# --- numbered calls: what comes again, what the store has forgotten ---------------------------
+
+
+def numbered(number: int, acked: int) -> Call:
+    return Call(number=number, acked=acked)
+
+
+async def test_a_submit_that_comes_again_after_its_settlement_leaves_no_ghost(pool: Pool) -> None:
+    await pool.offer(limit=2)
+    call = numbered(1, 0)
+    call.submit("r1", "alice", 1, 40)
+    assert len((await pool.call(ROUTER, call)).grants) == 1
+    await pool.report("settle", "r1.1", Usage(10, 0, 1))
+    assert await pool.call(ROUTER, call) == Reply()
+    assert await pool.leftovers() == []
+
+
+async def test_a_settlement_that_comes_again_is_not_taken_for_a_lost_lease(pool: Pool) -> None:
+    await pool.offer(limit=1)
+    await pool.submit("r1", "alice")
+    call = numbered(1, 0)
+    call.settle("r1.1", Usage(10, 0, 5))
+    await pool.call(REPLICA, call)
+    assert (await pool.call(REPLICA, call)).unknown == ()
+    other = numbered(2, 0)  # the reply to 1 never came: said anew in another call
+    other.settle("r1.1", Usage(10, 0, 5))
+    assert (await pool.call(REPLICA, other)).unknown == ()
+    late = numbered(3, 2)  # but what no unheard call can explain was lost
+    late.settle("r1.1", Usage(10, 0, 5))
+    assert (await pool.call(REPLICA, late)).unknown == ("r1.1",)
+
+
+async def test_a_sender_is_told_of_a_loss_until_it_has_heard(pool: Pool) -> None:
+    assert not (await pool.call(REPLICA, numbered(5, 0))).lost
+    assert not (await pool.call(REPLICA, numbered(6, 5))).lost
+    await pool.forget_everything()
+    assert (await pool.call(REPLICA, numbered(7, 6))).lost
+    assert (await pool.call(REPLICA, numbered(7, 6))).lost  # that reply was lost
+    assert (await pool.call(REPLICA, numbered(8, 6))).lost
+    assert not (await pool.call(REPLICA, numbered(9, 8))).lost
+
+
+async def test_a_sender_that_was_swept_is_told_to_resync(pool: Pool) -> None:
+    await pool.call(REPLICA, numbered(1, 0))
+    await pool.beat()
+    for _ in range(4):
+        pool.clock.pass_ms(4_000)
+        await pool.beat()
+    assert (await pool.call(REPLICA, numbered(2, 1))).lost
+
+
+async def test_nothing_is_charged_in_a_call_that_finds_a_loss(pool: Pool) -> None:
+    """What the replica says when it resyncs is in the counters already."""
+    await pool.offer(limit=1)
+    await pool.submit("r1", "alice")
+    await pool.call(REPLICA, numbered(1, 0))
+    before = await pool.state("alice")
+    call = numbered(9, 8)
+    call.charge("r1.1", Usage(10, 0, 5))
+    call.settle("r1.1", Usage(10, 0, 5))
+    reply = await pool.call(REPLICA, call)
+    assert (reply.lost, reply.counters, reply.unknown) == (True, {}, ())
+    assert await pool.state("alice") == before
+
+
+async def test_an_empty_store_is_told_everything_again(pool: Pool) -> None:
+    """Two replicas and a router resync in any order; counters merge by max, V holds."""
+    await pool.forget_everything()
+    call = Call()
+    call.submit("w1", "bob", 1, 40)  # a router that has not yet heard of the loss
+    await pool.call(ROUTER, call)
+    for by, lease, usage, counter in (
+        (REPLICA, "a1.1", Usage(10, 0, 5), 5_000.0),
+        (OTHER_REPLICA, "a2.3", Usage(20, 0, 7), 5_010.0),
+    ):
+        call = Call()
+        call.resync_pool(PoolState("fcfs", 3, 4_000))
+        call.resync_lease(lease, "alice", 2, usage)
+        call.resync_client("alice", counter)
+        for _ in range(2):  # twice changes nothing
+            await pool.call(by, call)
+    state = await state_of(pool)
+    assert (state.policy, state.policy_version, state.virtual_time) == ("fcfs", 3, 4_000)
+    assert await pool.state("alice") == (5_010, 0, 2)
+    assert await pool.state("bob") == (4_000, 1, 0)
+    # From here on only what exceeds it is charged.
+    await pool.report("charge", "a1.1", Usage(10, 0, 8))
+    await pool.report("settle", "a2.3", Usage(20, 0, 7), by=OTHER_REPLICA)
+    assert await pool.state("alice") == (5_010 + 2 * 3 / 2, 0, 1)
+    await pool.report("settle", "a1.1", Usage(10, 0, 8))
+    await pool.route("cancel", "w1")
+    assert await pool.leftovers() == []
+
+
+async def test_a_lease_whose_grant_was_lost_is_named_and_then_charged_in_full(pool: Pool) -> None:
+    """A failover lost the grant; the request still stands in line, or was granted again."""
+    await pool.submit("r1", "alice")
+    reply = await pool.report("charge", "r1.1", Usage(10, 0, 5))
+    assert reply.unknown == ("r1.1",)
+    call = Call()
+    call.resync_lease("r1.1", "alice", 1, Usage())
+    call.charge("r1.1", Usage(10, 0, 5))
+    await pool.call(REPLICA, call)
+    assert await pool.state("alice") == (20, 0, 1)
+    await pool.report("settle", "r1.1", Usage(10, 0, 5))
+    assert await pool.leftovers() == []
+
+
+async def test_of_two_replicas_with_one_lease_the_one_that_saw_it_keeps_it(pool: Pool) -> None:
+    await pool.offer(limit=1, by=OTHER_REPLICA)
+    (grant,) = await pool.submit("r1", "alice")  # made a second time, after a failover
+    assert grant.replica == OTHER_REPLICA.name
+    assert (await pool.report("charge", "r1.1", Usage(10, 0, 5))).unknown == ("r1.1",)
+    call = Call()
+    call.resync_lease("r1.1", "alice", 1, Usage())
+    call.charge("r1.1", Usage(10, 0, 5))
+    await pool.call(REPLICA, call)
+    assert await pool.state("alice") == (20, 0, 1)
+    assert (await pool.call(OTHER_REPLICA, Call())).voided == ("r1.1",)
+    await pool.report("settle", "r1.1", Usage(), by=OTHER_REPLICA)
+    await pool.report("settle", "r1.1", Usage(10, 0, 5))
+    assert await pool.state("alice") == (20, 0, 0)
+    assert await pool.leftovers() == []
+
+
+async def test_a_resynced_lease_of_a_request_that_went_on_is_ignored(pool: Pool) -> None:
+    await pool.offer(limit=1)
+    await pool.submit("r1", "alice")
+    await pool.route("requeue", "r1.1")
+    call = Call()
+    call.resync_lease("r1.1", "alice", 1, Usage(10, 0, 5))
+    await pool.call(OTHER_REPLICA, call)
+    assert (await pool.state("alice"))[1:] == (1, 0)
+
+
+async def test_a_session_numbers_its_calls_and_repeats_a_failed_one_unchanged() -> None:
+    sent: list[tuple[int, int]] = []
+
+    class Flaky:
+        async def execute(self, sender: Sender, call: Call) -> Reply:
+            sent.append((call.number, call.acked))
+            if len(sent) == 2:
+                raise ConnectionError
+            return Reply()
+
+        def granted(self, router: str) -> AsyncIterator[tuple[Grant, ...]]: ...  # type: ignore[empty-body]
+
+        async def clients(self) -> list[ClientState]:
+            return []
+
+    queue: GlobalQueue = Flaky()
+    session = Session(queue, ROUTER)
+    first, second = Call(), Call()
+    await session.execute(first)
+    with pytest.raises(ConnectionError):
+        await session.execute(second)
+    await session.execute(second)
+    await session.execute(Call())
+    assert sent == [(1, 0), (2, 1), (2, 1), (3, 2)]
+
+
+async def test_a_verb_that_the_store_refuses_keeps_no_other_from_being_heard(pool: Pool) -> None:
+    session = Session(pool.queue, ROUTER)
+    call = Call()
+    call.submit("r1", "alice", 1, 40)
+    call.verbs.append(("nonsense", 1))
+    call.submit("r2", "alice", 1, 40)
+    with pytest.raises(CallRefusedError):
+        await pool.queue.execute(ROUTER, Call([("nonsense", 1)]))
+    await session.execute(call)
+    assert (await pool.state("alice"))[1] == 2
+
+
+async def state_of(pool: Pool) -> PoolState:
+    state = (await pool.beat()).pool
+    assert state is not None
+    return state
+
+
+# --- what stands on the queue -------------------------------------------------------------------
+
+
 async def test_the_coalescer_shares_round_trips(pool: Pool) -> None:
     granted: list[str] = []
     calls = 0
 
-    class Counting(RedisQueue):
-        async def execute(self, sender: Sender, call: Call) -> Reply:
-            nonlocal calls
-            calls += 1
-            return await super().execute(sender, call)
+    session = Session(pool.queue, ROUTER)
 
-    queue = Counting(pool.redis, "tiny", pool.settings)
+    async def execute(call: Call) -> Reply:
+        nonlocal calls
+        calls += 1
+        return await session.execute(call)
+
     coalescer = Coalescer(
-        queue.execute, ROUTER, lambda reply: granted.extend(g.request for g in reply.grants)
+        execute, lambda reply: granted.extend(grant.request for grant in reply.grants)
     )
     await pool.offer(limit=1000)
     task = asyncio.create_task(coalescer.run())
@@ -520,9 +731,11 @@ async def test_the_coalescer_shares_round_trips(pool: Pool) -> None:
     assert calls <= 12
 
 
-async def test_all_share_one_secret(redis: Redis) -> None:
+async def test_all_share_one_secret(server_url: str) -> None:
+    redis = connect(server_url)
     first, second = await asyncio.gather(
         shared_secret(redis, "grant"), shared_secret(redis, "grant")
     )
+    await redis.aclose()
     assert first == second
     assert len(first) == 32

@@ -10,8 +10,14 @@ import pytest
 import pytest_asyncio
 
 from fairness.grant_token import GrantToken
-from fairness.store.contract import Call, Grant, QueueSettings, Sender
-from fairness.store.redis_store import RedisQueue, connect
+from fairness.store.connection import SCHEMA, connect
+from fairness.store.contract import (
+    Call,
+    Grant,
+    QueueSettings,
+    Sender,
+)
+from fairness.store.redis_store import RedisQueue
 from replicas.lease_book import EngineCall, LeaseBook
 from replicas.queue_link import LinkSettings, QueueLink
 
@@ -123,7 +129,7 @@ async def test_the_engine_learns_the_global_counter_and_nothing_counts_twice(set
     grant = await setup.submit("r1", "alice")
     setup.link.open(token(grant, "alice"))
     # Another replica has charged alice 500 meanwhile.
-    await setup.redis.zincrby("fairlane:1:{tiny}:active", 500, "alice")
+    await setup.redis.zincrby(f"{SCHEMA}:{{tiny}}:active", 500, "alice")
     for output in (3, 9):
         setup.engine.runs(grant.lease, "alice", prompt=8, output=output)
         async with asyncio.timeout(5):
@@ -164,7 +170,7 @@ async def test_a_long_engine_step_is_not_taken_for_death(setup: Setup) -> None:
         return await exchange(update)
 
     setup.link._exchange = slow
-    prefix = "fairlane:1:{tiny}:replicas"
+    prefix = f"{SCHEMA}:{{tiny}}:replicas"
     await asyncio.sleep(0.5)
     before = await setup.redis.zscore(prefix, "replica-1")
     await asyncio.sleep(2.5)

@@ -18,9 +18,10 @@ from aiohttp import web
 from redis.asyncio import Redis
 
 from fairness.grant_token import HEADER, GrantToken
+from fairness.store.connection import connect
 from fairness.store.contract import Call, QueueSettings, Sender, Usage
 from fairness.store.locate import LocatedQueue
-from fairness.store.redis_store import RedisQueue, connect
+from fairness.store.redis_store import RedisQueue
 from router.app import Limits, RouterApp
 from router.clients import Client, Clients, hash_key
 from router.relay import BrokenAnswerError, open_session
@@ -139,7 +140,7 @@ class Setup:
 async def setup(server_url: str) -> AsyncIterator[Setup]:
     redis = connect(server_url)
     queue = await LocatedQueue.open(server_url, "tiny", SETTINGS)
-    turns = Turns("router-1", queue, QueueLimits(requests_per_client=3), SILENCE_S)
+    turns = Turns("router-1", queue, QueueLimits(requests_per_client=3), SETTINGS)
     clients = Clients([(hash_key("sk-1"), Client("alice", 2.0))], [])
     limits = Limits(max_wait_s=0.5)
     async with open_session() as session:

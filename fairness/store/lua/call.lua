@@ -1,13 +1,14 @@
 -- One call: a header (state.lua), then any number of verbs, each as
 --   VERB COUNT ARG_1 .. ARG_COUNT
--- Every call is its sender's heartbeat. Result, an array of five arrays of strings:
+-- Every call is its sender's heartbeat. Result, an array of arrays of strings:
 --   grants    request, lease, replica, url, counter (five a grant), the sender's own
 --   gone      requests the store does not know (reconcile, requeue)
 --   counters  client, counter (pairs): clients of the leases charged or settled here
 --   voided    leases taken back from this replica, not yet confirmed
---   replicas  after the verb of that name: the policy, then replica, url, taking (triples)
-call('ZADD', KIND == 'router' and ROUTERS or REPLICAS, NOW, SENDER)
-
+--   unknown   leases charged or settled here that the store should know and does not
+--   pool      after the verb of that name (pool.lua)
+--   lost      "1" if this sender must resync
+local v_before = pool.virtual_time
 local at = HEADER + 1
 while at <= #ARGV do
   local count = tonumber(ARGV[at + 1])
@@ -15,18 +16,14 @@ while at <= #ARGV do
   at = at + 2 + count
 end
 grant_all()
+if pool.virtual_time > v_before then drop_idle() end
+write_usage()
 
-for client, sum in pairs(usage) do
-  local before = call('HGET', USAGE, client) or '0 0 0 0'
-  local input, cached, output, service = before:match('(%S+) (%S+) (%S+) (%S+)')
-  call('HSET', USAGE, client, string.format('%d %d %d %.17g', tonumber(input) + sum[1],
-       tonumber(cached) + sum[2], tonumber(output) + sum[3], tonumber(service) + sum[4]))
-end
-
-local counters = {}
+local counters, voided = {}, {}
 for client in pairs(reply.counters) do
   counters[#counters + 1] = client
-  counters[#counters + 1] = text(find(client) or tonumber(call('HGET', POOL, 'virtual_time') or '0'))
+  counters[#counters + 1] = text(standing(client).counter or pool.virtual_time)
 end
-if KIND == 'replica' then reply.voided = call('SMEMBERS', PREFIX .. 'void:' .. SENDER) end
-return {reply.grants, reply.gone, counters, reply.voided, reply.replicas}
+if KIND == 'replica' then voided = call('HKEYS', void_key(SENDER)) end
+write_pool()
+return {reply.grants, reply.gone, counters, voided, reply.unknown, reply.pool, {LOST and '1' or '0'}}

@@ -1,5 +1,5 @@
--- cancel ID: the client went away. Waiting: leaves the line, free. Leased but not yet
--- seen by its replica: taken back, free, the slot returns when the replica confirms.
+-- cancel ID: the client left before an answer began. Waiting: leaves the line, free. Leased but
+-- not yet seen by its replica: taken back, the slot returns when the replica confirms.
 -- Seen: the replica notices the closed connection and settles itself. Idempotent.
 verbs.cancel = function(id)
   local request = load(id)

@@ -5,11 +5,11 @@
 -- LONGEST is the longest prompt it can take, in tokens: no estimate is larger.
 -- O(log replicas).
 verbs.offer = function(url, limit, arrived, version, longest)
-  local key = PREFIX .. 'replica:' .. SENDER
+  local key = replica_key(SENDER)
   local known = call('HMGET', key, 'granted', 'version')
   if tonumber(version) <= tonumber(known[2] or '-1') then return end
   local granted = math.max(tonumber(known[1] or '0'), tonumber(arrived))
   call('HSET', key, 'url', url, 'limit', limit, 'granted', granted, 'version', version)
-  call('HSET', POOL, 'longest', longest)
+  pool.longest = tonumber(longest)
   set_credits(SENDER, tonumber(limit) - granted)
 end

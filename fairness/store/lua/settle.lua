@@ -1,7 +1,8 @@
 -- settle LEASE INPUT CACHED OUTPUT: close a lease, once, with the tokens really used.
--- They may be less than was charged (what a stop string cut off is not the client's).
--- 0 0 0 is a refusal: free. Also confirms a lease that was taken back. Idempotent: an
--- unknown lease is over already. O(log clients).
+-- They may be less than was charged (a prediction, or what a stop string cut off).
+-- 0 0 0 is a refusal: free. Also confirms a lease that was taken back, and pays for it should
+-- the replica have worked on it before it knew. Idempotent: a lease that is over is ignored.
+-- O(log clients).
 local LEARNING_RATE = 0.05 -- of tokens a byte, which estimates the next prompts; at most one
 
 local function settle(id, request, input, cached, output)
@@ -11,14 +12,26 @@ local function settle(id, request, input, cached, output)
   reply.counters[request.client] = true
 end
 
+local function confirm(lease, payer, input, cached, output)
+  call('HDEL', void_key(SENDER), lease)
+  local weight, client = payer:match('^(%S+) (.*)$')
+  local service = service_of(input, cached, output)
+  if not client or service == 0 then return end
+  add_to_counter(client, service / tonumber(weight))
+  count_usage(client, input, cached, output, service)
+  reply.counters[client] = true
+end
+
 verbs.settle = function(lease, input, cached, output)
-  call('SREM', PREFIX .. 'void:' .. SENDER, lease)
-  local id, request = load_lease(lease)
-  if not id or request.replica ~= SENDER then return end
-  settle(id, request, tonumber(input), tonumber(cached), tonumber(output))
-  local bytes = tonumber(request.bytes)
-  if tonumber(input) > 0 and bytes > 0 then
-    local rate = tonumber(call('HGET', POOL, 'tokens_per_byte') or '0.25')
-    call('HSET', POOL, 'tokens_per_byte', text(rate + LEARNING_RATE * (math.min(1, tonumber(input) / bytes) - rate)))
+  input, cached, output = tonumber(input), tonumber(cached), tonumber(output)
+  local payer = call('HGET', void_key(SENDER), lease)
+  if payer then return confirm(lease, payer, input, cached, output) end
+  local id, request = held(lease)
+  if not id then return end
+  settle(id, request, input, cached, output)
+  if input > 0 and request.bytes > 0 then
+    local rate = pool.tokens_per_byte
+    pool.tokens_per_byte = rate + LEARNING_RATE * (math.min(1, input / request.bytes) - rate)
   end
+  if output > 0 then remember_output(request.client, output) end
 end

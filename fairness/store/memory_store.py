@@ -1,0 +1,798 @@
+"""The global queue in one process's memory: for tests, the simulator and the degraded mode.
+
+It does what the scripts in `lua/` do, verb by verb and in the same order, so that the same history
+gives the same grants (a test drives both). `MemoryPool` is the state and is pure: it is told the
+time and hands grants for others to `publish`. `MemoryQueue` makes a `GlobalQueue` of it.
+
+Cost of a verb: O(log clients) or O(log waiting), amortised; nothing is O(clients) but `clients`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+
+from fairness.lowest_first import LowestFirst
+from fairness.store.contract import (
+    Call,
+    CallRefusedError,
+    ClientState,
+    Grant,
+    PoolState,
+    QueueSettings,
+    ReplicaState,
+    Reply,
+    Sender,
+    Usage,
+)
+
+LEARNING_RATE = 0.05  # as in lua/settle.lua
+FIRST_TOKENS_PER_BYTE = 0.25
+DROP_LIMIT = 100
+SWEEP_LIMIT = 100
+SWEEP_SENDERS = 4
+
+BACKLOGGED, ACTIVE, IDLE = "backlogged", "active", "idle"
+
+Publish = Callable[[str, tuple[Grant, ...]], None]
+
+
+@dataclass(slots=True)
+class _Request:
+    id: str
+    client: str
+    router: str
+    weight: float
+    bytes: int
+    seq: int
+    attempt: int
+    replica: str | None = None
+    used: Usage = Usage()  # noqa: RUF009 (a frozen value)
+    charged: float = 0.0
+    reserved: float = 0.0
+    arrived: bool = False
+
+    @property
+    def lease(self) -> str:
+        return f"{self.id}.{self.attempt}"
+
+
+@dataclass(slots=True)
+class _Standing:
+    set: str
+    counter: float
+
+
+@dataclass(slots=True)
+class _Replica:
+    url: str = ""
+    limit: int = 0
+    granted: int = 0
+    version: int = -1
+    credits: int = 0
+
+
+@dataclass(slots=True)
+class _Heard:
+    """What a store knows of a sender's calls (lua/session.lua)."""
+
+    number: int = 0
+    lost: int = 0
+
+
+@dataclass(slots=True)
+class _Used:
+    tokens: Usage = Usage()  # noqa: RUF009 (a frozen value)
+    service: float = 0.0
+
+
+@dataclass(slots=True)
+class _Answer:
+    """The reply of the call being applied."""
+
+    sender: Sender
+    now: int
+    repeated: bool = False
+    unheard: bool = False
+    lost: bool = False
+    grants: list[Grant] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+    counters: dict[str, None] = field(default_factory=dict)  # a set that keeps its order
+    unknown: list[str] = field(default_factory=list)
+    pool: PoolState | None = None
+    published: dict[str, list[Grant]] = field(default_factory=dict)
+    used: dict[str, _Used] = field(default_factory=dict)
+
+
+def _split(lease: str) -> tuple[str, int]:
+    request, _, attempt = lease.rpartition(".")
+    return request, int(attempt)
+
+
+def _largest(one: Usage, other: Usage) -> Usage:
+    return Usage(
+        max(one.input, other.input),
+        max(one.cached, other.cached),
+        max(one.output, other.output),
+    )
+
+
+class MemoryPool:
+    """One pool's state. `apply` is the whole interface; see `fairness.store.contract`."""
+
+    def __init__(
+        self,
+        settings: QueueSettings,
+        now_ms: Callable[[], int],
+        publish: Publish = lambda router, grants: None,
+    ) -> None:
+        """now_ms: the time in milliseconds. publish: grants for a router that did not call."""
+        self._settings = settings
+        self._now_ms = now_ms
+        self._publish = publish
+        self._seq = 0
+        self._v = 0.0
+        self._last_left: str | None = None
+        self._tokens_per_byte = FIRST_TOKENS_PER_BYTE
+        self._policy = "vtc"
+        self._policy_version = 0
+        self._longest: int | None = None
+        self._swept: int | None = None
+        self._reasons: set[str] = set()
+        self._requests: dict[str, _Request] = {}
+        self._standings: dict[str, _Standing] = {}
+        self._backlogged = LowestFirst(self._counter_of)
+        self._idle = LowestFirst(self._counter_of)
+        self._lines: dict[str, LowestFirst[int]] = {}
+        self._arrivals = LowestFirst(self._seq_of)
+        self._running: Counter[str] = Counter()
+        self._used: dict[str, _Used] = {}
+        self._outputs: dict[str, list[int]] = {}
+        self._heard: dict[str, dict[str, int]] = {"router": {}, "replica": {}}
+        self._calls: dict[str, _Heard] = {}
+        self._routed: dict[str, set[str]] = {}
+        self._replicas: dict[str, _Replica] = {}
+        self._leases: dict[str, set[str]] = {}
+        self._load = LowestFirst(self._load_of)
+        self._unseen: dict[str, int] = {}
+        self._unseen_order = LowestFirst(self._deadline_of)
+        self._voids: dict[str, dict[str, tuple[float, str] | None]] = {}
+        self._verbs: dict[str, Callable[..., None]] = {
+            name.removeprefix("_do_"): getattr(self, name)
+            for name in dir(self)
+            if name.startswith("_do_")
+        }
+        self._orders = {"vtc": self._next_by_counter, "fcfs": self._next_by_arrival}
+        self._placements = {"least_loaded": self._least_loaded}
+        self._now = _Answer(Sender("router", ""), 0)
+
+    def apply(self, sender: Sender, call: Call) -> Reply:
+        """Apply a call and return what it returned. Raises CallRefusedError."""
+        now = self._now = _Answer(sender, self._now_ms())
+        self._hear(call)
+        v = self._v
+        for name, *arguments in call.verbs:
+            try:
+                verb = self._verbs[str(name)]
+            except KeyError:
+                raise CallRefusedError(f"unknown verb {name!r}") from None
+            verb(*arguments)
+        self._grant_all()
+        if self._v > v:
+            self._drop_idle()
+        self._write_usage()
+        reply = Reply(
+            grants=tuple(now.grants),
+            gone=tuple(now.gone),
+            counters={client: self._counter_or_v(client) for client in now.counters},
+            voided=tuple(self._voids.get(sender.name, ())) if sender.kind == "replica" else (),
+            unknown=tuple(now.unknown),
+            lost=now.lost,
+            pool=now.pool,
+        )
+        for router, grants in now.published.items():
+            self._publish(router, tuple(grants))
+        return reply
+
+    def clients(self) -> list[ClientState]:
+        """Every client heard of, by name. O(clients)."""
+        return [
+            ClientState(
+                client,
+                self._counter_or_v(client),
+                len(self._lines.get(client, ())),
+                self._running[client],
+                used.tokens.input,
+                used.tokens.cached,
+                used.tokens.output,
+                used.service,
+            )
+            for client in sorted({*self._standings, *self._used})
+            for used in [self._used.get(client, _Used())]
+        ]
+
+    def leftovers(self) -> dict[str, int]:
+        """How much is kept of requests that have not ended; all zero when the pool is idle."""
+        return {
+            "requests": len(self._requests),
+            "lines": len(self._lines),
+            "arrivals": len(self._arrivals),
+            "leases": sum(map(len, self._leases.values())),
+            "routed": sum(map(len, self._routed.values())),
+            "unseen": len(self._unseen),
+            "void": sum(map(len, self._voids.values())),
+            "running": sum(self._running.values()),
+        }
+
+    # --- whose call it is (session.lua) -----------------------------------------------------
+
+    def _hear(self, call: Call) -> None:
+        now = self._now
+        if call.number > 0:
+            heard = self._calls.setdefault(now.sender.name, _Heard())
+            now.repeated = call.number <= heard.number
+            now.unheard = heard.number > call.acked
+            if heard.number < call.acked:
+                heard.lost = call.number
+            elif call.acked >= heard.lost:
+                heard.lost = 0
+            now.lost = heard.lost > 0
+            heard.number = max(heard.number, call.number)
+        self._heard[now.sender.kind][now.sender.name] = now.now
+
+    # --- verbs, one method each, named as in the contract -----------------------------------
+
+    def _do_submit(
+        self, request: str, client: str, weight: float, body_bytes: int, attempt: int
+    ) -> None:
+        if self._now.repeated or request in self._requests:
+            return
+        router = self._now.sender.name
+        entry = self._new_request(request, client, router, float(weight), int(body_bytes))
+        entry.attempt = int(attempt)
+        self._routed.setdefault(router, set()).add(request)
+        self._enqueue(entry)
+
+    def _do_cancel(self, request: str) -> None:
+        entry = self._requests.get(request)
+        if entry is None:
+            return
+        if entry.replica is None:
+            self._dequeue(entry)
+            self._finish(entry)
+        elif not entry.arrived:
+            self._take_back(entry)
+
+    def _do_requeue(self, lease: str) -> None:
+        entry = self._lease(lease)
+        if entry is None:
+            request, _ = _split(lease)
+            if request not in self._requests:
+                self._now.gone.append(request)
+            return
+        assert entry.replica is not None
+        self._load.discard(entry.replica)  # until it offers again
+        self._refund(entry)
+        self._void(entry, None)
+        self._release(entry)
+        entry.replica, entry.arrived = None, False
+        entry.used, entry.charged, entry.reserved = Usage(), 0.0, 0.0
+        if entry.router != self._now.sender.name:
+            entry.router = self._now.sender.name
+            self._routed.setdefault(entry.router, set()).add(entry.id)
+        known = self._standings.get(entry.client)
+        self._place(entry.client, BACKLOGGED, known.counter if known else self._virtual_time())
+        self._stand_in_line(entry)
+
+    def _do_reconcile(self, request: str) -> None:
+        entry = self._requests.get(request)
+        if entry is None:
+            self._now.gone.append(request)
+        elif entry.replica is not None:
+            self._now.grants.append(self._describe(entry))
+
+    def _do_offer(self, url: str, limit: int, arrived: int, version: int, longest: int) -> None:
+        name = self._now.sender.name
+        replica = self._replicas.get(name, _Replica())
+        if version <= replica.version:
+            return
+        self._replicas[name] = replica
+        replica.url, replica.limit, replica.version = url, limit, version
+        replica.granted = max(replica.granted, arrived)
+        self._longest = longest
+        self._set_credits(name, limit - replica.granted)
+
+    def _do_charge(self, lease: str, *tokens: int) -> None:
+        entry = self._held(lease)
+        if entry is None:
+            return
+        if not entry.arrived:
+            entry.arrived = True
+            self._see(lease)
+        usage = _largest(Usage(*tokens), entry.used)
+        if usage.input > 0 or usage.output > 0:
+            self._set_charge(entry, usage, self._service_reserved(entry, usage))
+        self._now.counters[entry.client] = None
+
+    def _do_settle(self, lease: str, *tokens: int) -> None:
+        usage = Usage(*tokens)
+        voids = self._voids.get(self._now.sender.name, {})
+        if lease in voids:
+            self._confirm(voids.pop(lease), usage)
+            return
+        entry = self._held(lease)
+        if entry is None:
+            return
+        self._settle(entry, usage)
+        if usage.input > 0 and entry.bytes > 0:
+            rate = self._tokens_per_byte
+            truth = min(1, usage.input / entry.bytes)
+            self._tokens_per_byte = rate + LEARNING_RATE * (truth - rate)
+        if usage.output > 0:
+            self._remember_output(entry.client, usage.output)
+
+    def _do_policy(self, name: str, reason: str) -> None:
+        if reason not in self._reasons:
+            self._reasons.add(reason)
+            self._policy = name
+            self._policy_version += 1
+
+    def _do_pool(self) -> None:
+        now = self._now
+        alive = {
+            name: ReplicaState(self._replicas[name].url, self._replicas[name].limit > 0)
+            for name, heard in self._heard["replica"].items()
+            if heard >= now.now - self._settings.sender_ttl_ms and name in self._replicas
+        }
+        now.pool = PoolState(self._policy, self._policy_version, self._v, alive)
+
+    def _do_leave(self) -> None:
+        self._heard[self._now.sender.kind][self._now.sender.name] = 0
+
+    def _do_resync_pool(self, virtual_time: float, policy: str, version: int) -> None:
+        if version > self._policy_version:
+            self._policy, self._policy_version = policy, version
+        if virtual_time <= self._v:
+            return
+        self._v = virtual_time
+        for client in list(self._backlogged):
+            if self._counter_of(client) < virtual_time:
+                self._place(client, BACKLOGGED, virtual_time)
+
+    def _do_resync_client(self, client: str, counter: float) -> None:
+        known = self._standings.get(client)
+        if known is None:
+            self._place(client, IDLE, max(counter, 0))
+        else:
+            self._place(client, known.set, max(counter, known.counter))
+        self._rest_unless_backlogged(client)
+
+    def _do_resync_lease(self, lease: str, client: str, weight: float, *tokens: int) -> None:
+        sender = self._now.sender.name
+        request, attempt = _split(lease)
+        entry = self._requests.get(request)
+        waits = entry is not None and entry.replica is None
+        if entry is not None and not (entry.replica == sender and entry.attempt == attempt):
+            over = entry.attempt == attempt and (waits or entry.arrived)
+            if entry.attempt > attempt or over:
+                return
+            if not waits:
+                self._refund(entry)
+                self._void(entry, None)
+                self._release(entry)
+                entry.replica = None
+        if entry is None:
+            if self._now.repeated or self._now.unheard:
+                return  # it was told so before, and the lease has ended since
+            entry = self._new_request(request, client, "", weight, 0)
+        if entry.replica is None:
+            self._hold(entry, sender, attempt, 0.0, 0.0)
+            if waits:
+                self._dequeue(entry)
+            if entry.client not in self._standings:
+                self._place(entry.client, ACTIVE, self._virtual_time())
+            else:
+                self._rest_unless_backlogged(entry.client)
+        self._voids.get(sender, {}).pop(lease, None)
+        self._see(lease)
+        entry.arrived = True
+        entry.used = _largest(Usage(*tokens), entry.used)
+        entry.charged = self._service_reserved(entry, entry.used)
+
+    def _do_sweep(self) -> None:
+        self._forgive_absence()
+        silent = self._now.now - self._settings.sender_ttl_ms
+        for kind, end in (("replica", self._sweep_replica), ("router", self._sweep_router)):
+            dead = sorted((at, name) for name, at in self._heard[kind].items() if at <= silent)
+            for _, name in dead[:SWEEP_SENDERS]:
+                end(name)
+        for _ in range(SWEEP_LIMIT):
+            lease = self._unseen_order.lowest()
+            if lease is None or self._unseen[lease] > self._now.now:
+                break
+            entry = self._lease(lease)
+            self._see(lease)
+            if entry is not None:
+                self._take_back(entry)
+        self._drop_idle()
+
+    # --- granting (grant.lua, order.lua, place.lua, predict.lua) ------------------------------
+
+    def _grant_all(self) -> None:
+        next_request = self._orders[self._policy]
+        choose = self._placements[self._settings.placement]
+        while len(self._load):
+            entry = next_request()
+            if entry is None:
+                return
+            if not self._awaited(entry.router):
+                self._dequeue(entry)
+                self._finish(entry)
+                continue
+            replica = choose(entry)
+            self._set_credits(replica, self._replicas[replica].credits - 1)
+            self._lease_to(replica, entry)
+            grant = self._describe(entry)
+            if entry.router == self._now.sender.name:
+                self._now.grants.append(grant)
+            else:
+                self._now.published.setdefault(entry.router, []).append(grant)
+
+    def _next_by_counter(self) -> _Request | None:
+        client = self._backlogged.lowest()
+        return None if client is None else self._first_of(self._lines[client])
+
+    def _next_by_arrival(self) -> _Request | None:
+        return self._first_of(self._arrivals)
+
+    def _first_of(self, line: LowestFirst[int]) -> _Request | None:
+        request = line.lowest()
+        return None if request is None else self._requests[request]
+
+    def _least_loaded(self, entry: _Request) -> str:
+        replica = self._load.lowest()
+        assert replica is not None, "asked only while there are credits"
+        return replica
+
+    def _awaited(self, router: str) -> bool:
+        heard = self._heard["router"].get(router)
+        return heard is not None and self._now.now - heard <= self._settings.sender_ttl_ms / 3
+
+    def _lease_to(self, replica: str, entry: _Request) -> None:
+        cost = self._settings.cost
+        tokens = math.ceil(self._tokens_per_byte * entry.bytes)
+        reserved = self._settings.prediction.of(self._outputs.get(entry.client, ()))
+        estimate = cost.input_weight * min(
+            tokens, tokens if self._longest is None else self._longest
+        )
+        estimate = estimate + cost.output_weight * reserved
+        self._hold(entry, replica, entry.attempt + 1, estimate, reserved)
+        self._replicas[replica].granted += 1
+        self._unseen[entry.lease] = self._now.now + self._settings.grant_ttl_ms
+        self._unseen_order.add(entry.lease)
+        self._dequeue(entry)
+        self._add_to_counter(entry.client, estimate / entry.weight)
+
+    def _remember_output(self, client: str, output: int) -> None:
+        window = self._settings.prediction.window
+        if window == 0 or client not in self._standings:
+            return
+        history = self._outputs.setdefault(client, [])
+        history.append(output)
+        del history[:-window]
+
+    # --- the moves every verb is made of (state.lua) ------------------------------------------
+
+    def _counter_of(self, client: str) -> float:
+        return self._standings[client].counter
+
+    def _counter_or_v(self, client: str) -> float:
+        known = self._standings.get(client)
+        return self._v if known is None else known.counter
+
+    def _seq_of(self, request: str) -> int:
+        return self._requests[request].seq
+
+    def _load_of(self, replica: str) -> int:
+        return -self._replicas[replica].credits
+
+    def _deadline_of(self, lease: str) -> int:
+        return self._unseen[lease]
+
+    def _virtual_time(self) -> float:
+        lowest = self._backlogged.lowest()
+        if lowest is None:
+            lowest = self._last_left
+        known = None if lowest is None else self._standings.get(lowest)
+        if known is not None and known.counter > self._v:
+            self._v = known.counter
+        return self._v
+
+    def _drop_idle(self) -> None:
+        for _ in range(DROP_LIMIT):
+            client = self._idle.lowest()
+            if client is None or self._counter_of(client) > self._v:
+                return
+            self._place(client, None)
+            self._outputs.pop(client, None)
+
+    def _place(self, client: str, where: str | None, counter: float = 0.0) -> None:
+        known = self._standings.get(client)
+        orders = {BACKLOGGED: self._backlogged, IDLE: self._idle}
+        if known is not None and known.set != where and known.set in orders:
+            orders[known.set].discard(client)
+        if where is None:
+            self._standings.pop(client, None)
+            return
+        fell = known is None or known.set != where or counter < known.counter
+        if known is None:
+            self._standings[client] = _Standing(where, counter)
+        else:
+            known.set, known.counter = where, counter
+        if fell and where in orders:
+            orders[where].add(client)
+
+    def _rest(self, client: str) -> None:
+        known = self._standings.get(client)
+        if known is None:
+            return
+        if self._running[client] > 0:
+            self._place(client, ACTIVE, known.counter)
+        elif known.counter > self._v:
+            self._place(client, IDLE, known.counter)
+        else:
+            self._place(client, None)
+            self._outputs.pop(client, None)
+
+    def _rest_unless_backlogged(self, client: str) -> None:
+        known = self._standings.get(client)
+        if known is None or known.set != BACKLOGGED:
+            self._rest(client)
+
+    def _add_to_counter(self, client: str, amount: float) -> None:
+        if amount == 0:
+            return
+        known = self._standings.get(client)
+        if known is not None:
+            self._place(client, known.set, known.counter + amount)
+        else:
+            self._place(client, ACTIVE, self._virtual_time() + amount)
+            self._rest(client)
+
+    def _new_request(
+        self, request: str, client: str, router: str, weight: float, body_bytes: int
+    ) -> _Request:
+        self._seq += 1
+        entry = _Request(request, client, router, weight, body_bytes, self._seq, 0)
+        self._requests[request] = entry
+        return entry
+
+    def _stand_in_line(self, entry: _Request) -> None:
+        line = self._lines.get(entry.client)
+        if line is None:
+            line = self._lines[entry.client] = LowestFirst(self._seq_of)
+        line.add(entry.id)
+        self._arrivals.add(entry.id)
+
+    def _enqueue(self, entry: _Request) -> None:
+        known = self._standings.get(entry.client)
+        if known is None or known.set != BACKLOGGED:
+            own = 0.0 if known is None else known.counter
+            self._place(entry.client, BACKLOGGED, max(own, self._virtual_time()))
+        self._stand_in_line(entry)
+
+    def _dequeue(self, entry: _Request) -> None:
+        self._arrivals.discard(entry.id)
+        line = self._lines.get(entry.client)
+        if line is not None:
+            line.discard(entry.id)
+        if not line:
+            self._lines.pop(entry.client, None)
+            self._last_left = entry.client
+            self._rest(entry.client)
+
+    def _set_credits(self, replica: str, credits: int) -> None:
+        self._replicas[replica].credits = credits
+        if credits > 0:
+            self._load.add(replica)
+        else:
+            self._load.discard(replica)
+
+    def _service(self, usage: Usage) -> float:
+        return self._settings.cost.of(usage.input - usage.cached, usage.output)
+
+    def _service_reserved(self, entry: _Request, usage: Usage) -> float:
+        output = max(usage.output, entry.reserved)
+        return self._settings.cost.of(usage.input - usage.cached, output)
+
+    def _lease(self, lease: str) -> _Request | None:
+        request, attempt = _split(lease)
+        entry = self._requests.get(request)
+        if entry is None or entry.replica is None or entry.attempt != attempt:
+            return None
+        return entry
+
+    def _held(self, lease: str) -> _Request | None:
+        """The lease, if the sender holds it; else it is over or forgotten (charge.lua)."""
+        now = self._now
+        if now.lost:
+            return None
+        entry = self._lease(lease)
+        if entry is not None and entry.replica == now.sender.name:
+            return entry
+        if now.repeated or now.unheard or lease in self._voids.get(now.sender.name, {}):
+            return None
+        request, attempt = _split(lease)
+        known = self._requests.get(request)
+        if (
+            known is None
+            or known.attempt < attempt
+            or (known.attempt == attempt and known.replica is not None and not known.arrived)
+        ):
+            now.unknown.append(lease)
+        return None
+
+    def _hold(
+        self, entry: _Request, replica: str, attempt: int, charged: float, reserved: float
+    ) -> None:
+        entry.replica, entry.attempt = replica, attempt
+        entry.charged, entry.reserved, entry.used = charged, reserved, Usage()
+        self._leases.setdefault(replica, set()).add(entry.id)
+        self._running[entry.client] += 1
+
+    def _see(self, lease: str) -> None:
+        if self._unseen.get(lease) is not None:
+            self._unseen_order.discard(lease)
+            del self._unseen[lease]
+
+    def _set_charge(self, entry: _Request, usage: Usage, charged: float) -> None:
+        self._add_to_counter(entry.client, (charged - entry.charged) / entry.weight)
+        self._count_usage(entry.client, usage, entry.used)
+        entry.used, entry.charged = usage, charged
+
+    def _count_usage(self, client: str, new: Usage, old: Usage) -> None:
+        used = self._now.used.setdefault(client, _Used())
+        used.tokens += Usage(
+            new.input - old.input, new.cached - old.cached, new.output - old.output
+        )
+        used.service += self._service(new) - self._service(old)
+
+    def _write_usage(self) -> None:
+        for client, used in self._now.used.items():
+            sums = self._used.setdefault(client, _Used())
+            sums.tokens += used.tokens
+            sums.service += used.service
+
+    def _settle(self, entry: _Request, usage: Usage) -> None:
+        self._set_charge(entry, usage, self._service(usage))
+        self._release(entry)
+        self._finish(entry)
+        self._now.counters[entry.client] = None
+
+    def _confirm(self, payer: tuple[float, str] | None, usage: Usage) -> None:
+        service = self._service(usage)
+        if payer is None or service == 0:
+            return
+        weight, client = payer
+        self._add_to_counter(client, service / weight)
+        self._count_usage(client, usage, Usage())
+        self._now.counters[client] = None
+
+    def _refund(self, entry: _Request) -> None:
+        self._add_to_counter(entry.client, -entry.charged / entry.weight)
+        self._count_usage(entry.client, Usage(), entry.used)
+
+    def _release(self, entry: _Request) -> None:
+        assert entry.replica is not None
+        self._leases[entry.replica].discard(entry.id)
+        if not self._leases[entry.replica]:
+            del self._leases[entry.replica]
+        if not entry.arrived:
+            self._see(entry.lease)
+        self._running[entry.client] -= 1
+        if self._running[entry.client] <= 0:
+            del self._running[entry.client]
+
+    def _void(self, entry: _Request, payer: tuple[float, str] | None) -> None:
+        if entry.replica in self._heard["replica"]:
+            self._voids.setdefault(entry.replica, {})[entry.lease] = payer
+
+    def _finish(self, entry: _Request) -> None:
+        self._requests.pop(entry.id, None)
+        routed = self._routed.get(entry.router)
+        if routed is not None:
+            routed.discard(entry.id)
+            if not routed:
+                del self._routed[entry.router]
+        self._rest_unless_backlogged(entry.client)
+
+    def _take_back(self, entry: _Request) -> None:
+        self._refund(entry)
+        self._void(entry, (entry.weight, entry.client))
+        self._release(entry)
+        self._finish(entry)
+
+    def _describe(self, entry: _Request) -> Grant:
+        assert entry.replica is not None
+        replica = self._replicas.get(entry.replica)
+        return Grant(
+            entry.id,
+            entry.lease,
+            entry.replica,
+            replica.url if replica else "",
+            self._counter_or_v(entry.client),
+        )
+
+    # --- sweeping (sweep.lua) -----------------------------------------------------------------
+
+    def _forgive_absence(self) -> None:
+        now = self._now.now
+        away = now - (now if self._swept is None else self._swept)
+        self._swept = now
+        if away <= self._settings.sender_ttl_ms / 2:
+            return
+        for heard in self._heard.values():
+            heard.update(dict.fromkeys(heard, now))
+        for lease in self._unseen:
+            self._unseen[lease] += away
+
+    def _sweep_replica(self, name: str) -> None:
+        self._load.discard(name)
+        for request in sorted(self._leases.get(name, ()))[:SWEEP_LIMIT]:
+            entry = self._requests[request]
+            self._settle(entry, entry.used)
+        if name not in self._leases:
+            self._forget_sender("replica", name)
+            self._replicas.pop(name, None)
+            self._voids.pop(name, None)
+
+    def _sweep_router(self, name: str) -> None:
+        for request in sorted(self._routed.get(name, ()))[:SWEEP_LIMIT]:
+            self._routed[name].discard(request)
+            entry = self._requests.get(request)
+            if entry is not None and entry.replica is None:
+                self._dequeue(entry)
+                self._finish(entry)
+        if not self._routed.get(name):
+            self._routed.pop(name, None)
+            self._forget_sender("router", name)
+
+    def _forget_sender(self, kind: str, name: str) -> None:
+        del self._heard[kind][name]
+        self._calls.pop(name, None)
+
+
+class MemoryQueue:
+    """`GlobalQueue` over a `MemoryPool`: for senders of one event loop."""
+
+    def __init__(self, settings: QueueSettings, now_ms: Callable[[], int]) -> None:
+        self.pool = MemoryPool(settings, now_ms, self._publish)
+        self._listeners: dict[str, list[asyncio.Queue[tuple[Grant, ...]]]] = {}
+
+    async def execute(self, sender: Sender, call: Call) -> Reply:
+        """Apply a call; never waits."""
+        return self.pool.apply(sender, call)
+
+    async def granted(self, router: str) -> AsyncIterator[tuple[Grant, ...]]:
+        """Grants made in others' calls while somebody listens, until cancelled."""
+        heard: asyncio.Queue[tuple[Grant, ...]] = asyncio.Queue()
+        listeners = self._listeners.setdefault(router, [])
+        listeners.append(heard)
+        try:
+            while True:
+                yield await heard.get()
+        finally:
+            listeners.remove(heard)
+            if not listeners:
+                self._listeners.pop(router, None)
+
+    async def clients(self) -> list[ClientState]:
+        """Every client heard of."""
+        return self.pool.clients()
+
+    def _publish(self, router: str, grants: tuple[Grant, ...]) -> None:
+        for heard in self._listeners.get(router, ()):
+            heard.put_nowait(grants)

@@ -1,0 +1,172 @@
+"""Every store that the global queue has, driven by hand on a clock that the test holds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from redis.asyncio import Redis
+
+from fairness.store.connection import SCHEMA, connect
+from fairness.store.contract import (
+    Call,
+    ClientState,
+    GlobalQueue,
+    Grant,
+    QueueSettings,
+    Reply,
+    Sender,
+    Usage,
+)
+from fairness.store.memory_store import MemoryQueue
+from fairness.store.redis_store import RedisQueue
+
+ROUTER = Sender("router", "router-1")
+OTHER_ROUTER = Sender("router", "router-2")
+REPLICA = Sender("replica", "replica-1")
+OTHER_REPLICA = Sender("replica", "replica-2")
+
+POOL = "tiny"
+PREFIX = f"{SCHEMA}:{{{POOL}}}:"
+# Keys of what has not ended; none is left when nothing waits or runs.
+TEMPORARY = ("request:", "line:", "leases:", "routed:", "void:", "arrivals", "unseen", "running")
+
+
+@dataclass
+class Clock:
+    """Milliseconds, moved by hand."""
+
+    now: int = 1_000_000
+
+    def __call__(self) -> int:
+        return self.now
+
+    def pass_ms(self, milliseconds: int) -> None:
+        self.now += milliseconds
+
+
+@dataclass
+class Pool:
+    """One pool in one store: every method is one call of one sender."""
+
+    queue: GlobalQueue
+    clock: Clock
+    redis: Redis | None = None  # None: in memory
+    versions: int = 0
+    submitted: list[str] = field(default_factory=list)
+    told: set[str] = field(default_factory=set)
+
+    async def call(self, by: Sender, call: Call) -> Reply:
+        return await self.queue.execute(by, call)
+
+    async def submit(
+        self, request: str, client: str, weight: float = 1, size: int = 40, by: Sender = ROUTER
+    ) -> tuple[Grant, ...]:
+        self.submitted.append(request)
+        call = Call()
+        call.submit(request, client, weight, size)
+        return (await self.call(by, call)).grants
+
+    async def reconcile_all(self) -> list[Grant]:
+        """Grants of the router's requests that this has not told of before."""
+        call = Call()
+        for request in self.submitted:
+            call.reconcile(request)
+        grants = [g for g in (await self.call(ROUTER, call)).grants if g.lease not in self.told]
+        self.told |= {grant.lease for grant in grants}
+        return grants
+
+    async def offer(self, limit: int, arrived: int = 0, by: Sender = REPLICA) -> Reply:
+        call = Call()
+        self.versions += 1
+        call.offer(f"http://{by.name}", limit, arrived, self.versions, 4096)
+        return await self.call(by, call)
+
+    async def report(self, verb: str, lease: str, usage: Usage, by: Sender = REPLICA) -> Reply:
+        call = Call()
+        getattr(call, verb)(lease, usage)
+        return await self.call(by, call)
+
+    async def route(self, verb: str, name: str, by: Sender = ROUTER) -> Reply:
+        call = Call()
+        getattr(call, verb)(name)
+        return await self.call(by, call)
+
+    async def set_policy(self, name: str, reason: str) -> None:
+        call = Call()
+        call.policy(name, reason)
+        await self.call(ROUTER, call)
+
+    async def beat(self, by: Sender = ROUTER) -> Reply:
+        call = Call()
+        call.heartbeat()
+        return await self.call(by, call)
+
+    async def state(self, client: str) -> tuple[float, int, int]:
+        """(counter, waiting, running)."""
+        for state in await self.queue.clients():
+            if state.client == client:
+                return state.counter, state.waiting, state.running
+        return 0.0, 0, 0
+
+    async def client(self, name: str) -> ClientState:
+        (state,) = [state for state in await self.queue.clients() if state.client == name]
+        return state
+
+    async def idle_clients(self) -> list[str]:
+        """Clients with neither waiting nor running requests that are remembered all the same."""
+        if self.redis is None:
+            assert isinstance(self.queue, MemoryQueue)
+            return list(self.queue.pool._idle)
+        return list(await self.redis.zrange(f"{PREFIX}idle", 0, -1))
+
+    async def leftovers(self) -> list[str]:
+        """What should be gone when nothing is waiting or running."""
+        if self.redis is None:
+            assert isinstance(self.queue, MemoryQueue)
+            return [kind for kind, count in self.queue.pool.leftovers().items() if count]
+        keys = [key async for key in self.redis.scan_iter(f"{PREFIX}*")]
+        return sorted(key for key in keys if key.removeprefix(PREFIX).startswith(TEMPORARY))
+
+    async def forget_everything(self) -> None:
+        """The store comes back empty."""
+        if self.redis is None:
+            assert isinstance(self.queue, MemoryQueue)
+            self.queue.pool.__init__(  # type: ignore[misc]
+                self.queue.pool._settings, self.clock, self.queue._publish
+            )
+        else:
+            await self.redis.flushall()
+
+    @asynccontextmanager
+    async def listening(self, router: Sender = ROUTER) -> AsyncIterator[list[Grant]]:
+        """Grants that the router hears of while the context is open."""
+        heard: list[Grant] = []
+
+        async def listen() -> None:
+            async for grants in self.queue.granted(router.name):
+                heard.extend(grants)
+
+        task = asyncio.create_task(listen())
+        await asyncio.sleep(0.1)
+        try:
+            yield heard
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+@asynccontextmanager
+async def opened(url: str | None, settings: QueueSettings) -> AsyncIterator[Pool]:
+    """A pool in the empty database at `url`, or in memory."""
+    clock = Clock()
+    if url is None:
+        yield Pool(MemoryQueue(settings, clock), clock)
+        return
+    redis = connect(url)
+    try:
+        yield Pool(RedisQueue(redis, POOL, settings, clock), clock, redis)
+    finally:
+        await redis.aclose()

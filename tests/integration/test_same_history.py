@@ -1,0 +1,304 @@
+"""The scripts on a real server and the store in memory, driven by the same random history: the
+same replies, the same grants in the same order, the same counters to the last bit.
+
+Histories hold what real ones do: several senders, several verbs a call, calls that come twice or
+late, replies that are lost, senders that fall silent, stores that come back as they were some calls
+ago or empty, idle clients dropped, and every predictor.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import random
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import redis
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from fairness.cost import ServiceCost
+from fairness.prediction import PREDICTORS, Prediction
+from fairness.store.connection import connect
+from fairness.store.contract import Call, Grant, PoolState, QueueSettings, Reply, Sender, Usage
+from fairness.store.memory_store import MemoryPool
+from fairness.store.redis_store import RedisQueue
+from tests.integration.stores import POOL, PREFIX, Clock
+
+pytestmark = pytest.mark.integration
+
+ROUTERS = [Sender("router", f"router-{n}") for n in range(2)]
+REPLICAS = [Sender("replica", f"replica-{n}") for n in range(3)]
+CLIENTS = ["alice", "bob", "carol", "the client of many names", "é"]
+REQUESTS = [f"r{n}" for n in range(30)]
+
+request_ids = st.sampled_from(REQUESTS)
+usages = st.builds(Usage, st.integers(0, 90), st.integers(0, 9), st.integers(0, 60))
+weights = st.sampled_from([1, 2, 0.3])
+
+
+class Both(RuleBasedStateMachine):
+    """Two stores, one history."""
+
+    url: str
+
+    @initialize(
+        predictor=st.sampled_from(sorted(PREDICTORS)),
+        share=st.sampled_from([1.0, 0.5]),
+        cost=st.sampled_from([ServiceCost(), ServiceCost(0.3, 0.7)]),
+    )
+    def begin(self, predictor: str, share: float, cost: ServiceCost) -> None:
+        self.clock = Clock()
+        self.loop = asyncio.new_event_loop()
+        self.redis = connect(self.url)
+        self.loop.run_until_complete(self.redis.flushall())
+        self.settings = QueueSettings(cost, prediction=Prediction(predictor, share, 0.7))
+        self.store = RedisQueue(self.redis, POOL, self.settings, self.clock)
+        self.published: list[Grant] = []
+        self.memory = self.empty_memory()
+        self.listener = redis.Redis.from_url(self.url, decode_responses=True).pubsub()
+        self.listener.psubscribe(f"{PREFIX}grants:*")
+        self.listener.get_message(timeout=1)
+        self.numbers = {sender.name: 0 for sender in (*ROUTERS, *REPLICAS)}
+        self.acked = dict(self.numbers)
+        self.sent: list[tuple[Sender, Call]] = []
+        self.leases: dict[str, str] = {"r0.1": REPLICAS[0].name}
+        self.versions = 0
+        self.limits = dict.fromkeys(self.numbers, 0)
+        self.saved: tuple[Any, dict[str, bytes]] | None = None
+
+    def teardown(self) -> None:
+        if not hasattr(self, "loop"):
+            return
+        self.same_clients()
+        self.listener.close()
+        self.loop.run_until_complete(self.redis.aclose())
+        self.loop.close()
+
+    def empty_memory(self) -> MemoryPool:
+        return MemoryPool(
+            self.settings, self.clock, lambda _, grants: self.published.extend(grants)
+        )
+
+    # --- what senders do --------------------------------------------------------------------
+
+    @rule(
+        router=st.sampled_from(ROUTERS),
+        requests=st.lists(
+            st.tuples(request_ids, st.sampled_from(CLIENTS), weights, st.integers(0, 400)),
+            min_size=1,
+            max_size=5,
+        ),
+        heard=st.booleans(),
+    )
+    def submit(self, router: Sender, requests: list[Any], heard: bool) -> None:
+        call = Call()
+        for request, client, weight, size in requests:
+            call.submit(request, client, weight, size)
+        self.send(router, call, heard)
+
+    @rule(
+        router=st.sampled_from(ROUTERS),
+        verb=st.sampled_from(["cancel", "reconcile", "requeue"]),
+        data=st.data(),
+        heard=st.booleans(),
+    )
+    def route(self, router: Sender, verb: str, data: Any, heard: bool) -> None:
+        call = Call()
+        if verb == "requeue":
+            call.requeue(self.some_lease(data, None))
+        else:
+            getattr(call, verb)(data.draw(request_ids))
+        self.send(router, call, heard)
+
+    @rule(
+        replica=st.sampled_from(REPLICAS),
+        more=st.integers(-2, 4),
+        late=st.booleans(),
+        data=st.data(),
+        heard=st.booleans(),
+    )
+    def report(self, replica: Sender, more: int, late: bool, data: Any, heard: bool) -> None:
+        call = Call()
+        for verb in data.draw(st.lists(st.sampled_from(["charge", "settle"]), max_size=4)):
+            getattr(call, verb)(self.some_lease(data, replica), data.draw(usages))
+        self.limits[replica.name] = max(0, self.limits[replica.name] + more)
+        self.versions += 1
+        version = self.versions - 5 if late else self.versions
+        call.offer(f"http://{replica.name}", self.limits[replica.name], 0, version, 64)
+        self.send(replica, call, heard)
+
+    @rule(
+        replica=st.sampled_from(REPLICAS),
+        client=st.sampled_from(CLIENTS),
+        counter=st.floats(0, 2000),
+        v=st.floats(0, 500),
+        data=st.data(),
+    )
+    def resync(self, replica: Sender, client: str, counter: float, v: float, data: Any) -> None:
+        call = Call()
+        call.resync_pool(PoolState("fcfs", data.draw(st.integers(0, 3)), v))
+        lease = self.some_lease(data, replica)
+        call.resync_lease(lease, client, data.draw(weights), data.draw(usages))
+        call.resync_client(client, counter)
+        self.send(replica, call, True)
+
+    @rule(sender=st.sampled_from(ROUTERS + REPLICAS), verb=st.sampled_from(["heartbeat", "leave"]))
+    def beat(self, sender: Sender, verb: str) -> None:
+        call = Call()
+        getattr(call, verb)()
+        self.send(sender, call, True)
+
+    @rule(policy=st.sampled_from(["vtc", "fcfs"]), reason=st.sampled_from("abc"))
+    def set_policy(self, policy: str, reason: str) -> None:
+        call = Call()
+        call.policy(policy, reason)
+        self.send(ROUTERS[0], call, True)
+
+    # --- what goes wrong --------------------------------------------------------------------
+
+    @precondition(lambda self: self.sent)
+    @rule(data=st.data())
+    def an_old_call_comes_again(self, data: Any) -> None:
+        sender, call = data.draw(st.sampled_from(self.sent[-6:]))
+        self.both(sender, call)
+
+    @rule(milliseconds=st.sampled_from([1, 400, 4_000, 6_000, 11_000, 16_000]))
+    def time_passes(self, milliseconds: int) -> None:
+        self.clock.pass_ms(milliseconds)
+
+    @rule()
+    def save(self) -> None:
+        keys = self.loop.run_until_complete(self.redis.keys("*"))
+        with redis.Redis.from_url(self.url) as raw:
+            dumps = {key: raw.dump(key) for key in keys}
+        published, self.memory._publish = self.memory._publish, None  # type: ignore[assignment]
+        self.saved = (copy.deepcopy(self.memory, {id(self.clock): self.clock}), dumps)
+        self.memory._publish = published
+
+    @precondition(lambda self: self.saved is not None)
+    @rule()
+    def the_store_forgets_what_came_later(self) -> None:
+        assert self.saved is not None
+        memory, dumps = self.saved
+        with redis.Redis.from_url(self.url) as raw:
+            raw.flushall()
+            for key, dump in dumps.items():
+                raw.restore(key, 0, dump)
+        publish = self.memory._publish
+        self.memory = copy.deepcopy(memory, {id(self.clock): self.clock})
+        self.memory._publish = publish
+
+    @rule(sure=st.integers(0, 4))
+    def the_store_comes_back_empty(self, sure: int) -> None:
+        if sure == 4:
+            self.loop.run_until_complete(self.redis.flushall())
+            self.memory = self.empty_memory()
+
+    # --- both ---------------------------------------------------------------------------------
+
+    def some_lease(self, data: Any, replica: Sender | None) -> str:
+        own = [lease for lease, of in self.leases.items() if replica and of == replica.name]
+        return str(data.draw(st.sampled_from((own or list(self.leases))[-8:])))
+
+    def send(self, sender: Sender, call: Call, heard: bool) -> None:
+        self.numbers[sender.name] += 1
+        call.number, call.acked = self.numbers[sender.name], self.acked[sender.name]
+        self.both(sender, call)
+        self.sent.append((sender, replace(call, verbs=list(call.verbs))))
+        if heard:
+            self.acked[sender.name] = call.number
+
+    def both(self, sender: Sender, call: Call) -> None:
+        self.published.clear()
+        real = self.loop.run_until_complete(self.store.execute(sender, call))
+        ours = self.memory.apply(sender, call)
+        assert comparable(ours) == comparable(real)
+        assert sorted(map(repr, self.published)) == sorted(map(repr, self.heard_published()))
+        for grant in (*ours.grants, *self.published):
+            self.leases[grant.lease] = grant.replica
+
+    def heard_published(self) -> list[Grant]:
+        from fairness.store.redis_store import _grants
+
+        heard: list[Grant] = []
+        while len(heard) < len(self.published):
+            message = self.listener.get_message(ignore_subscribe_messages=True, timeout=1)
+            if message is None:
+                break
+            import json
+
+            heard.extend(_grants([str(part) for part in json.loads(message["data"])]))
+        return heard
+
+    @rule()
+    def same_clients(self) -> None:
+        real = self.loop.run_until_complete(self.store.clients())
+        assert self.memory.clients() == real
+
+
+def comparable(reply: Reply) -> Reply:
+    """Without the orders that mean nothing."""
+    return replace(reply, voided=tuple(sorted(reply.voided)))
+
+
+def test_both_stores_say_the_same(server_url: str) -> None:
+    machine = type("Histories", (Both,), {"url": server_url})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=60,
+            stateful_step_count=60,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
+
+
+def test_a_long_history_of_one_seed(server_url: str) -> None:
+    """Hypothesis prefers short histories; this one is long and busy."""
+    random_ = random.Random(7)
+    machine = type("Long", (Both,), {"url": server_url})()
+    machine.begin("moving_average", 1.0, ServiceCost())
+    for step in range(3_000):
+        sender = random_.choice(ROUTERS + REPLICAS)
+        call = Call()
+        for _ in range(random_.randint(1, 6)):
+            if sender.kind == "router":
+                call.submit(f"q{step}-{len(call)}", random_.choice(CLIENTS), 1, 100)
+                if random_.random() < 0.2:
+                    call.cancel(f"q{step - random_.randint(1, 9)}-0")
+            elif machine.leases:
+                lease = random_.choice(list(machine.leases)[-40:])
+                usage = Usage(random_.randint(0, 90), 0, random_.randint(0, 60))
+                random_.choice((call.charge, call.settle))(lease, usage)
+        if sender.kind == "replica":
+            machine.limits[sender.name] += random_.randint(0, 5)
+            machine.versions += 1
+            call.offer(sender.name, machine.limits[sender.name], 0, machine.versions, 4096)
+        if random_.random() < 0.2:
+            call.heartbeat()
+        machine.clock.pass_ms(random_.choice((1, 1, 50, 300)))  # nobody falls silent
+        machine.send(sender, call, random_.random() < 0.9)
+        if random_.random() < 0.05:
+            machine.an_old_call_comes_again(_Draws(random_))
+    machine.teardown()
+
+
+class _Draws:
+    """Stands in for hypothesis' data."""
+
+    def __init__(self, random_: random.Random) -> None:
+        self._random = random_
+
+    def draw(self, strategy: Any) -> Any:
+        return self._random.choice(list(strategy.elements))
