@@ -42,7 +42,7 @@ class GrantCheck:
         self,
         app: App,
         *,
-        key: bytes,
+        key: Callable[[], bytes],
         replica: str,
         leases: Leases,
         engine_works: Callable[[], bool],
@@ -95,7 +95,7 @@ class GrantCheck:
         for name, value in scope["headers"]:
             if name == HEADER.encode():
                 return GrantToken.decode(
-                    value.decode("latin-1"), self._key, self._replica, time.time()
+                    value.decode("latin-1"), self._key(), self._replica, time.time()
                 )
         raise InvalidTokenError("this port is for Fairlane's routers; send requests to them")
 

@@ -257,10 +257,12 @@ class QueueLink:
         try:
             reply = await self._session.execute(call)
         except StoreUnavailableError as error:
-            if not isinstance(error, BreakerOpenError):
-                logger.warning("global queue unreachable, going on by local counters: %s", error)
             self._book.recharge()
-            await asyncio.sleep(RETRY_S)
+            if isinstance(error, BreakerOpenError):
+                await asyncio.sleep(error.retry_in_s)
+            else:
+                logger.warning("global queue unreachable, going on by local counters: %s", error)
+                await asyncio.sleep(RETRY_S)
             return
         self._said_limit = limit
         self._heed(reply, marks, settlements)

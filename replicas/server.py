@@ -23,7 +23,7 @@ from ray import serve
 from ray.serve.llm import LLMConfig
 from ray.serve.llm.deployment import LLMServer
 
-from fairness.store.contract import QueueSettings, Sender
+from fairness.store.contract import QueueSettings, Sender, StoreUnavailableError
 from fairness.store.locate import LocatedQueue, StoreSource, grant_key, share_grant_key
 from replicas.engine import FairVLLMEngine
 from replicas.grant_check import GrantCheck
@@ -89,6 +89,7 @@ class FairLLMServer(LLMServer):
         await super().__init__(llm_config, engine_cls=FairVLLMEngine)
         self._settings = settings
         self._store = store
+        self._sharing: asyncio.Task[None] | None = None
         engine_client = self.engine._engine_client
         slots = engine_client.vllm_config.scheduler_config.max_num_seqs
         self._book = LeaseBook(settings.lookahead, slots)
@@ -116,7 +117,7 @@ class FairLLMServer(LLMServer):
         app.middleware_stack = None  # vLLM built it already; it is built again with ours
         app.add_middleware(
             GrantCheck,
-            key=self._key,
+            key=lambda: self._key,
             replica=name,
             leases=self._link,
             engine_works=lambda: not engine_client.errored,
@@ -167,7 +168,16 @@ class FairLLMServer(LLMServer):
 
     def _share_key(self) -> None:
         """The store has forgotten things, maybe the key that this replica checks grants with."""
-        self._sharing = asyncio.create_task(share_grant_key(self._store, self._key))
+        if self._sharing is not None and not self._sharing.done():
+            return
+
+        async def share() -> None:
+            try:
+                self._key = await share_grant_key(self._store, self._key)
+            except StoreUnavailableError as error:
+                logger.warning("the grant key could not be shared anew: %s", error)
+
+        self._sharing = asyncio.create_task(share())
 
     def _step_done(self) -> None:
         # Steps are heard before the link is made, and outside any lease.

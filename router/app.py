@@ -64,7 +64,7 @@ class RouterApp:
     clients: Clients
     turns: dict[str, Turns]
     session: aiohttp.ClientSession
-    grant_key: bytes
+    grant_key: Callable[[], bytes]
     grant_ttl_s: float
     limits: Limits
     started: int = field(default_factory=lambda: int(time.time()))
@@ -197,7 +197,7 @@ class RouterApp:
         path = exchange.path
         if path in PASS_PATHS:
             path = path.removeprefix("/v1")
-        headers = {"content-type": "application/json", HEADER: token.encode(self.grant_key)}
+        headers = {"content-type": "application/json", HEADER: token.encode(self.grant_key())}
         if turn is not None:
             headers["x-request-id"] = turn.request  # vLLM's id; a client's may not be unique
         await relay(

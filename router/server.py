@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -11,13 +12,15 @@ from typing import Any
 
 from ray import serve
 
-from fairness.store.contract import QueueSettings
+from fairness.store.contract import QueueSettings, StoreUnavailableError
 from fairness.store.locate import LocatedQueue, StoreSource, grant_key, share_grant_key
 from router.app import Limits, RouterApp
 from router.clients import Client, Clients
 from router.relay import open_session
 from router.stand_in import asking
 from router.turns import QueueLimits, Turns
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +53,12 @@ class Router:
         self._settings = settings
         self._store = store
         self._app: RouterApp | None = None
+        self._sharing: asyncio.Task[None] | None = None
 
     async def __serve_build_asgi_app__(self) -> Callable[..., Awaitable[None]]:
         settings = self._settings
         name = f"{serve.get_replica_context().replica_tag}-{secrets.token_hex(4)}"
-        key = await grant_key(self._store)
+        self._key = await grant_key(self._store)
         session = open_session()
         turns = {}
         for pool in settings.pools:
@@ -64,7 +68,7 @@ class Router:
                 queue,
                 settings.queue_limits,
                 settings.queue,
-                ask=None if settings.fail_closed else asking(session, key),
+                ask=None if settings.fail_closed else asking(session, self._grant_key),
                 on_loss=self._share_key,
             )
         app = RouterApp(
@@ -72,7 +76,7 @@ class Router:
             Clients(settings.keys, settings.admin_key_hashes),
             turns,
             session,
-            key,
+            self._grant_key,
             settings.queue.grant_ttl_ms / 1000,
             settings.limits,
         )
@@ -90,8 +94,19 @@ class Router:
 
     def _share_key(self) -> None:
         """The store has forgotten things, maybe the key that grants are signed with."""
-        if self._app is not None:
-            self._sharing = asyncio.create_task(share_grant_key(self._store, self._app.grant_key))
+        if self._sharing is not None and not self._sharing.done():
+            return
+
+        async def share() -> None:
+            try:
+                self._key = await share_grant_key(self._store, self._key)
+            except StoreUnavailableError as error:
+                logger.warning("the grant key could not be shared anew: %s", error)
+
+        self._sharing = asyncio.create_task(share())
+
+    def _grant_key(self) -> bytes:
+        return self._key
 
     async def check_health(self) -> None:
         """Fail when a loop of the router has ended; Serve then restarts it."""

@@ -136,8 +136,8 @@ class StandIn:
             self._pool.apply(Sender("replica", replica), confirmed)
 
 
-def asking(session: aiohttp.ClientSession, grant_key: bytes) -> Ask:
-    """Ask over HTTP, with a token that only routers can make."""
+def asking(session: aiohttp.ClientSession, grant_key: Callable[[], bytes]) -> Ask:
+    """Ask over HTTP, with a token that only routers can make; `grant_key` tells the key by now."""
 
     async def ask(replica: str, url: str, question: Question) -> Answer:
         token = GrantToken("", "", replica, time.time() + TOKEN_TTL_S)
@@ -145,7 +145,7 @@ def asking(session: aiohttp.ClientSession, grant_key: bytes) -> Ask:
             async with session.post(
                 url + PATH,
                 data=orjson.dumps(question.to_json()),
-                headers={HEADER: token.encode(grant_key)},
+                headers={HEADER: token.encode(grant_key())},
             ) as response:
                 response.raise_for_status()
                 return Answer.from_json(orjson.loads(await response.read()))

@@ -342,12 +342,14 @@ class MemoryPool:
 
     def _do_pool(self) -> None:
         now = self._now
+        lowest = self._backlogged.lowest()
+        v = self._v if lowest is None else max(self._v, self._counter_of(lowest))
         alive = {
             name: ReplicaState(self._replicas[name].url, self._replicas[name].limit > 0)
             for name, heard in self._heard["replica"].items()
             if heard >= now.now - self._settings.sender_ttl_ms and name in self._replicas
         }
-        now.pool = PoolState(self._policy, self._policy_version, self._v, alive)
+        now.pool = PoolState(self._policy, self._policy_version, v, alive)
 
     def _do_leave(self) -> None:
         self._heard[self._now.sender.kind][self._now.sender.name] = 0

@@ -32,6 +32,7 @@ from fairness.store.contract import (
     Sender,
     StoreUnavailableError,
 )
+from fairness.store.script_errors import script_failed
 
 PARTS = (
     "state", "session", "order", "place", "predict", "policy", "submit", "offer", "charge",
@@ -115,7 +116,7 @@ class RedisQueue:
         try:
             raw = await self._script(keys=[self._prefix], args=argv)
         except ResponseError as error:
-            if "user_script" in str(error):  # the script itself failed, on these arguments
+            if script_failed(error):
                 raise CallRefusedError(str(error)) from error
             raise StoreUnavailableError(str(error)) from error
         except (RedisError, OSError) as error:

@@ -617,6 +617,17 @@ async def test_an_empty_store_is_told_everything_again(pool: Pool) -> None:
     assert await pool.leftovers() == []
 
 
+async def test_a_heartbeat_tells_where_a_newcomer_would_start(pool: Pool) -> None:
+    """V itself rises only when somebody is lifted; who resyncs an empty store must not set it to a
+    level of long ago."""
+    await pool.submit("a1", "alice")
+    await pool.offer(limit=1)
+    await pool.submit("a2", "alice")
+    await pool.report("settle", "a1.1", Usage(700, 0, 100))
+    assert (await state_of(pool)).virtual_time == 900
+    await pool.route("cancel", "a2")
+
+
 async def test_a_lease_whose_grant_was_lost_is_named_and_then_charged_in_full(pool: Pool) -> None:
     """A failover lost the grant; the request still stands in line, or was granted again."""
     await pool.submit("r1", "alice")

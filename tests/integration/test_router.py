@@ -144,7 +144,7 @@ async def setup(server_url: str) -> AsyncIterator[Setup]:
     clients = Clients([(hash_key("sk-1"), Client("alice", 2.0))], [])
     limits = Limits(max_wait_s=0.5)
     async with open_session() as session:
-        app = RouterApp("router-1", clients, {"tiny": turns}, session, KEY, 15.0, limits)
+        app = RouterApp("router-1", clients, {"tiny": turns}, session, lambda: KEY, 15.0, limits)
         turns.start()
         yield Setup(redis, turns, app)
         await turns.stop()

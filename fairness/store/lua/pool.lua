@@ -1,7 +1,8 @@
--- pool: the pool as it is: policy, its version, V, then replica, url, takes requests (or drains)
--- of each live replica. O(replicas).
+-- pool: the pool as it is: policy, its version, V (as it would be at a lift now), then replica,
+-- url, takes requests (or drains) of each live replica. O(replicas).
 verbs.pool = function()
-  reply.pool = {pool.policy, text(pool.policy_version), text(pool.virtual_time)}
+  local lowest = tonumber(call('ZRANGE', BACKLOGGED, 0, 0, 'WITHSCORES')[2]) or 0
+  reply.pool = {pool.policy, text(pool.policy_version), text(math.max(pool.virtual_time, lowest))}
   for _, replica in ipairs(call('ZRANGEBYSCORE', REPLICAS, NOW - SENDER_TTL, '+inf')) do
     local offer = call('HMGET', replica_key(replica), 'url', 'limit')
     if offer[1] then
