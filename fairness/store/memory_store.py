@@ -95,8 +95,8 @@ class _Answer:
 
     sender: Sender
     now: int
+    numbered: bool = False
     repeated: bool = False
-    unheard: bool = False
     lost: bool = False
     grants: list[Grant] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)
@@ -159,6 +159,7 @@ class MemoryPool:
         self._load = LowestFirst(self._load_of)
         self._unseen: dict[str, int] = {}
         self._unseen_order = LowestFirst(self._deadline_of)
+        self._settled: dict[str, set[str]] = {}
         self._voids: dict[str, dict[str, tuple[float, str] | None]] = {}
         self._verbs: dict[str, Callable[..., None]] = {
             name.removeprefix("_do_"): getattr(self, name)
@@ -231,10 +232,12 @@ class MemoryPool:
 
     def _hear(self, call: Call) -> None:
         now = self._now
-        if call.number > 0:
+        now.numbered = call.number > 0
+        if now.numbered:
             heard = self._calls.setdefault(now.sender.name, _Heard())
             now.repeated = call.number <= heard.number
-            now.unheard = heard.number > call.acked
+            if heard.number <= call.acked:
+                self._settled.pop(now.sender.name, None)  # it has heard of all of them
             if heard.number < call.acked:
                 heard.lost = call.number
             elif call.acked >= heard.lost:
@@ -327,6 +330,8 @@ class MemoryPool:
         if entry is None:
             return
         self._settle(entry, usage)
+        if self._now.numbered:
+            self._settled.setdefault(self._now.sender.name, set()).add(lease)
         if usage.input > 0 and entry.bytes > 0:
             rate = self._tokens_per_byte
             truth = min(1, usage.input / entry.bytes)
@@ -387,8 +392,8 @@ class MemoryPool:
                 self._release(entry)
                 entry.replica = None
         if entry is None:
-            if self._now.repeated or self._now.unheard:
-                return  # it was told so before, and the lease has ended since
+            if self._now.repeated or lease in self._settled.get(sender, ()):
+                return  # it has ended since
             entry = self._new_request(request, client, "", weight, 0)
         if entry.replica is None:
             self._hold(entry, sender, attempt, 0.0, 0.0)
@@ -625,7 +630,8 @@ class MemoryPool:
         entry = self._lease(lease)
         if entry is not None and entry.replica == now.sender.name:
             return entry
-        if now.repeated or now.unheard or lease in self._voids.get(now.sender.name, {}):
+        sender = now.sender.name
+        if lease in self._voids.get(sender, {}) or lease in self._settled.get(sender, ()):
             return None
         request, attempt = _split(lease)
         known = self._requests.get(request)
@@ -750,6 +756,7 @@ class MemoryPool:
             self._forget_sender("replica", name)
             self._replicas.pop(name, None)
             self._voids.pop(name, None)
+            self._settled.pop(name, None)
 
     def _sweep_router(self, name: str) -> None:
         for request in sorted(self._routed.get(name, ()))[:SWEEP_LIMIT]:

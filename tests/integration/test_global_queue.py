@@ -550,9 +550,24 @@ async def test_a_settlement_that_comes_again_is_not_taken_for_a_lost_lease(pool:
     other = numbered(2, 0)  # the reply to 1 never came: said anew in another call
     other.settle("r1.1", Usage(10, 0, 5))
     assert (await pool.call(REPLICA, other)).unknown == ()
-    late = numbered(3, 2)  # but what no unheard call can explain was lost
+    late = numbered(3, 2)  # heard of by now: what comes again is taken for lost
     late.settle("r1.1", Usage(10, 0, 5))
     assert (await pool.call(REPLICA, late)).unknown == ("r1.1",)
+
+
+async def test_a_lease_unknown_in_an_unheard_call_is_still_unknown_in_the_next(pool: Pool) -> None:
+    """A stopped store answers calls when nobody listens any more."""
+    for number in (1, 2, 3):
+        call = numbered(number, 0)
+        call.settle("r1.1", Usage(10, 0, 5))
+        assert (await pool.call(REPLICA, call)).unknown == ("r1.1",)
+    for number in (4, 5):
+        call = numbered(number, 3)
+        call.resync_lease("r1.1", "alice", 1, Usage())
+        call.settle("r1.1", Usage(10, 0, 5))
+        assert (await pool.call(REPLICA, call)).unknown == ()
+    assert (await pool.client("alice")).output_tokens == 5
+    assert await pool.leftovers() == []
 
 
 async def test_a_sender_is_told_of_a_loss_until_it_has_heard(pool: Pool) -> None:

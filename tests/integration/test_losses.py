@@ -35,17 +35,21 @@ async def test_in_peace_every_token_is_accounted_for(valkey_url: str) -> None:
         assert await peace.charged() == peace.told
 
 
-async def test_without_the_store_requests_go_on_and_are_charged_on_return(valkey_url: str) -> None:
+@pytest.mark.parametrize("stopped", [False, True], ids=["cut off", "stopped"])
+async def test_without_the_store_requests_go_on_and_are_charged_on_return(
+    valkey_url: str, stopped: bool
+) -> None:
     async with world(valkey_url) as outage:
         load = asyncio.gather(outage.flood("alice", 6, streams=9), outage.flood("bob", 6))
         await asyncio.sleep(1)
-        outage.network.cut = True
+        outage.network.stopped, outage.network.cut = stopped, not stopped
         await asyncio.sleep(2)
         assert all(turns.degraded for turns in outage.turns)
         before = {name: usage.output for name, usage in outage.told.items()}
         await asyncio.sleep(1.5)
         served = {name: outage.told[name].output - made for name, made in before.items()}
         outage.network.cut = False
+        await outage.network.resume()
         await load
         await outage.settled()
         assert outage.errors == []

@@ -11,7 +11,7 @@ import itertools
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from redis.asyncio import Redis
@@ -50,8 +50,21 @@ class Network:
     def __init__(self, queue: RedisQueue) -> None:
         self._queue = queue
         self.cut = False
+        self.stopped = False
+        self._late: list[tuple[Sender, Call]] = []
+
+    async def resume(self) -> None:
+        """A stopped store goes on: first it does what it was told meanwhile."""
+        for sender, call in self._late:
+            await self._queue.execute(sender, call)
+        self._late.clear()
+        self.stopped = False
 
     async def execute(self, sender: Sender, call: Call) -> Reply:
+        if self.stopped:
+            await asyncio.sleep(0.3)
+            self._late.append((sender, replace(call, verbs=list(call.verbs))))
+            raise StoreUnavailableError("timed out")
         self._check()
         reply = await self._queue.execute(sender, call)
         self._check()  # cut meanwhile: it was applied, and nobody hears of it

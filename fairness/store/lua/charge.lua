@@ -3,13 +3,13 @@
 -- a lease that is over is ignored. Replies with the client's counter. O(log clients).
 
 -- The lease, if this replica holds it. Else, is it over or was it forgotten? The store knows
--- a later lease of the request, or took this one back, or (a call may have gone unheard)
--- settled it in a call that the replica does not know of: over. Otherwise it is named unknown.
+-- a later lease of the request, or took this one back, or settled it in a call that the replica
+-- had no reply to: over. Otherwise it is named unknown.
 local function held(lease)
   if LOST then return end -- what the replica will say of it when it resyncs counts
   local id, request = load_lease(lease)
   if id and request.replica == SENDER then return id, request end
-  if REPEATED or UNHEARD or call('HEXISTS', void_key(SENDER), lease) == 1 then return end
+  if call('HEXISTS', void_key(SENDER), lease) == 1 or call('SISMEMBER', settled_key(SENDER), lease) == 1 then return end
   local attempt
   id, attempt = split_lease(lease)
   request = request or load(id)

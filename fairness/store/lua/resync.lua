@@ -39,7 +39,7 @@ verbs.resync_lease = function(lease, client, weight, input, cached, output)
     end
   end
   if not request then
-    if REPEATED or UNHEARD then return end -- it was told so before, and the lease has ended since
+    if REPEATED or call('SISMEMBER', settled_key(SENDER), lease) == 1 then return end -- it has ended since
     pool.seq = pool.seq + 1
     request = {client = client, router = '', weight = tonumber(weight), bytes = 0, seq = pool.seq}
     call('HSET', request_key(id), 'client', client, 'router', '', 'weight', weight, 'bytes', 0, 'seq', pool.seq)

@@ -1,15 +1,15 @@
 -- What this store should know of the sender, and what it does know (contract.py: "A store that
 -- forgets").
---   REPEATED  this very call was applied before
---   UNHEARD   a later call than the sender has had a reply to was applied before
+--   REPEATED  this very call, or a later one, was applied before: nothing new begins in it
 --   LOST      the store does not know of a call that the sender has had a reply to; said until
 --             the sender acknowledges a call in which it was told
 -- Calls with number 0 are not counted.
-local REPEATED, UNHEARD, LOST = false, false, false
+local REPEATED, LOST = false, false
 if NUMBER > 0 then
   local seen, lost = (call('HGET', CALLS, SENDER) or '0 0'):match('(%d+) (%d+)')
   seen, lost = tonumber(seen), tonumber(lost)
-  REPEATED, UNHEARD = NUMBER <= seen, seen > ACKED
+  REPEATED = NUMBER <= seen
+  if seen <= ACKED then call('DEL', settled_key(SENDER)) end -- it has heard of all its settlements
   if seen < ACKED then lost = NUMBER elseif ACKED >= lost then lost = 0 end
   LOST = lost > 0
   call('HSET', CALLS, SENDER, string.format('%d %d', math.max(seen, NUMBER), lost))

@@ -29,6 +29,7 @@ verbs.settle = function(lease, input, cached, output)
   local id, request = held(lease)
   if not id then return end
   settle(id, request, input, cached, output)
+  if NUMBER > 0 then call('SADD', settled_key(SENDER), lease) end
   if input > 0 and request.bytes > 0 then
     local rate = pool.tokens_per_byte
     pool.tokens_per_byte = rate + LEARNING_RATE * (math.min(1, input / request.bytes) - rate)

@@ -28,6 +28,7 @@
 -- ..:unseen            zset    lease -> time by which its replica must have seen it
 -- ..:void:REPLICA      hash    lease taken back -> who pays if it was used after all
 --                              ("weight client", or "" for nobody); until the replica confirms
+-- ..:settled:REPLICA   set     leases settled in calls that it has not had a reply to
 -- ..:calls             hash    sender -> "number lost": its last call applied, and the call
 --                              in which it was first told of a loss (0: none to tell of)
 local PREFIX = KEYS[1] .. ':'
@@ -84,6 +85,7 @@ local function line_key(client) return PREFIX .. 'line:' .. client end
 local function leases_key(replica) return PREFIX .. 'leases:' .. replica end
 local function routed_key(router) return PREFIX .. 'routed:' .. router end
 local function replica_key(replica) return PREFIX .. 'replica:' .. replica end
+local function settled_key(replica) return PREFIX .. 'settled:' .. replica end
 local function void_key(replica) return PREFIX .. 'void:' .. replica end
 
 -- Where a client stands: {set, counter}, read once a call and kept true by `place`. An empty one

@@ -27,7 +27,7 @@ local function sweep_replica(replica)
   end
   if call('EXISTS', leases_key(replica)) == 0 then
     forget_sender(REPLICAS, replica)
-    call('DEL', replica_key(replica), void_key(replica))
+    call('DEL', replica_key(replica), void_key(replica), settled_key(replica))
   end
 end
 
