@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from fairness.cost import ServiceCost
+from fairness.prediction import Prediction
 from fairness.store.address import Address, parse
 from fairness.store.contract import QueueSettings
 from fairness.store.settings import Credentials, StoreSettings, Tls
@@ -41,6 +42,18 @@ class CostConfig(Strict):
 
     input: float = Field(default=1.0, ge=0)
     output: float = Field(default=2.0, ge=0)
+
+
+class PredictionConfig(Strict):
+    """How many output tokens a request will make, charged at its grant and corrected at its end.
+
+    predictor: `none`; `moving_average` of the client's last five requests; `quantile` (the
+    `level`-quantile of its last twenty). share: how much of the prediction is charged in advance.
+    """
+
+    predictor: Literal["none", "moving_average", "quantile"] = "none"
+    share: float = Field(default=1.0, ge=0, le=1)
+    level: float = Field(default=0.5, gt=0, le=1)
 
 
 class StoreConfig(Strict):
@@ -196,6 +209,7 @@ class AppConfig(Strict):
 
     policy: Literal["vtc", "fcfs"] = "vtc"
     cost: CostConfig = CostConfig()
+    prediction: PredictionConfig = PredictionConfig()
     store: StoreConfig = StoreConfig()
     router: RouterConfig = RouterConfig()
     pools: tuple[PoolConfig, ...] = Field(min_length=1)
@@ -237,6 +251,7 @@ class AppConfig(Strict):
         return QueueSettings(
             ServiceCost(self.cost.input, self.cost.output),
             sender_ttl_ms=int(self.store.sender_ttl_s * 1000),
+            prediction=Prediction(**self.prediction.model_dump()),
         )
 
 

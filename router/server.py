@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ray import serve
+from ray.util import metrics
 
 from fairness.store.contract import QueueSettings, StoreUnavailableError
 from fairness.store.locate import LocatedQueue, StoreSource, grant_key, share_grant_key
@@ -70,6 +71,7 @@ class Router:
                 settings.queue,
                 ask=None if settings.fail_closed else asking(session, self._grant_key),
                 on_loss=self._share_key,
+                on_degraded=self._gauge(pool),
             )
         app = RouterApp(
             name,
@@ -104,6 +106,18 @@ class Router:
                 logger.warning("the grant key could not be shared anew: %s", error)
 
         self._sharing = asyncio.create_task(share())
+
+    @staticmethod
+    def _gauge(pool: str) -> Callable[[bool], None]:
+        """Shows on Ray's metrics port whether this router does without the store."""
+        gauge = metrics.Gauge(
+            "fairlane_degraded",
+            "1 while this router keeps the queue of its own requests, without the store",
+            tag_keys=("pool",),
+        )
+        gauge.set_default_tags({"pool": pool})
+        gauge.set(0)
+        return gauge.set
 
     def _grant_key(self) -> bytes:
         return self._key
