@@ -135,13 +135,19 @@ class RouterApp:
 
     async def _serve(self, exchange: Exchange, client: Client, body: Body) -> None:
         turns = self._pool(body.model)
-        if not await turns.look():
-            raise unavailable(f"no replica of {body.model!r} can serve now; try again soon", 2)
+        await self._require_ready(turns, body.model)
         turn = turns.submit(client, len(body.data))
         try:
             await exchange.unless_gone(self._wait_and_relay(exchange, turns, turn, body))
         finally:
             turns.leave(turn)
+
+    async def _require_ready(self, turns: Turns, model: str) -> None:
+        if await turns.look():
+            return
+        if not turns.store_alive:
+            raise unavailable("the global queue is out of reach; try again soon", 2)
+        raise unavailable(f"no replica of {model!r} can serve now; try again soon", 2)
 
     async def _wait_and_relay(
         self, exchange: Exchange, turns: Turns, turn: Turn, body: Body
@@ -173,8 +179,7 @@ class RouterApp:
 
     async def _pass(self, exchange: Exchange, client: Client, body: Body) -> None:
         turns = self._pool(body.model)
-        if not await turns.look():
-            raise unavailable(f"no replica of {body.model!r} can serve now; try again soon", 2)
+        await self._require_ready(turns, body.model)
         replica, url = random.choice(list(turns.replicas.items()))
         token = GrantToken("", client.name, replica, time.time() + PASS_TTL_S)
         work = self._relay(exchange, url, token, turns, body=body)

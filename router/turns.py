@@ -136,8 +136,9 @@ class Turns:
 
     @property
     def ready(self) -> bool:
-        """Can a request be granted soon: is there a queue, and a replica that takes requests?"""
-        return (self.store_alive or self.degraded) and bool(self.replicas)
+        """Can a request be granted soon: is there a queue, or will this router keep it itself, and
+        is there a replica that takes requests?"""
+        return (self.store_alive or self._ask is not None) and bool(self.replicas)
 
     @property
     def degraded(self) -> bool:
