@@ -8,7 +8,7 @@ ARGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help env model serve demo test test-unit lint format bench-path lock clean redis-server
+.PHONY: help env model serve demo test test-unit lint format bench-path bench-queue chaos lock clean redis-server
 
 help:  ## Show this text.
 	@echo 'Fairlane: LLM serving on Ray Serve and vLLM where each client gets its fair share.'
@@ -17,7 +17,7 @@ help:  ## Show this text.
 	@echo
 	@echo 'First time:  make demo          (makes the environment, two to four minutes)'
 	@echo 'Variables:   PYTHON=python3.11  the interpreter for `make env`'
-	@echo '             ARGS="..."         passed on by serve, demo, test, test-unit, bench-path'
+	@echo '             ARGS="..."         passed on by serve, demo, test, test-unit, bench-*, chaos'
 
 # The file is a fingerprint of what .venv was made from: deployments/setup_env.sh writes it, and
 # does nothing while it fits.
@@ -54,6 +54,12 @@ format: env  ## Rewrite the code in the house style.
 
 bench-path: env  ## Measure what Fairlane adds to vLLM's own server, token by token.
 	@exec $(BIN)/python -m loadtests.bench_path $(ARGS)
+
+bench-queue: env  ## Measure the global queue on Valkey and Redis: grants, latency, CPU, memory.
+	@exec $(BIN)/python -m loadtests.bench_queue $(ARGS)
+
+chaos: env  ## Kill, stall and cut off each part under load; every request must end.
+	@exec $(BIN)/python -m loadtests.chaos $(ARGS)
 
 lock:  ## Resolve requirements/cpu.lock again, keeping the versions that still fit.
 	@requirements/lock.sh $(ARGS)

@@ -19,5 +19,6 @@ Two rules for what may live in this package:
 
 Modules: ``cost`` (tokens to service), ``counters`` (service to counters, and the lift),
 ``policy`` (counters to an order), ``fair_queue`` (the lines in that order), ``lowest_first``
-(the heap both of the last stand on).
+(the heap both of the last stand on), ``prediction`` (of output to come), ``bounds`` (how unfair it
+can get), ``measures`` (how unfair it was).
 """

@@ -49,7 +49,8 @@ from rich.table import Table
 from deployments.local_cluster import load
 from deployments.tiny_model import ensure_tiny_model
 from loadtests import driver
-from loadtests.process_cpu import ProcessId, alive, cpu_use, system_processes
+from loadtests.process_cpu import cpu_use, system_processes
+from loadtests.system_end import end_system
 
 LOGS = Path(".local/bench")
 CONFIG = Path(__file__).resolve().parent.parent / "deployments" / "local.yaml"
@@ -67,7 +68,6 @@ WARM_UP_WAVES = 2
 TTFT_REQUESTS = 20
 START_LIMIT_S = 300.0
 LOAD_LIMIT_S = 180.0
-STOP_LIMIT_S = 60.0
 
 _progress = Console(stderr=True)
 
@@ -189,7 +189,7 @@ def running(system: System, engine: Engine, log: Path) -> Iterator[int]:
         _wait_until_ready(system, process, log)
         yield process.pid
     finally:
-        _stop(process)
+        end_system(process)
 
 
 def _require_free(system: System) -> None:
@@ -225,28 +225,6 @@ def _answers(system: System) -> bool:
 def _first_token(system: System) -> bool:
     report = asyncio.run(_load(system, streams=1, requests=1, output_tokens=1, limit_s=20))
     return report.records[0].done
-
-
-def _stop(process: subprocess.Popen[bytes]) -> None:
-    """Ask nicely, then insist: SIGINT to the main process, SIGKILL to whatever is left."""
-    left = set(system_processes(process.pid))
-    for number, limit_s in ((signal.SIGINT, STOP_LIMIT_S), (signal.SIGTERM, 10.0)):
-        if process.poll() is None:
-            process.send_signal(number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(limit_s)
-    # A parent that has just ended may still be taking its children along.
-    deadline = time.monotonic() + 5.0
-    while (left := _living(process, left)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    for key in left:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(key.pid, signal.SIGKILL)
-    process.wait(10)
-
-
-def _living(process: subprocess.Popen[bytes], known: set[ProcessId]) -> set[ProcessId]:
-    return {key for key in known | set(system_processes(process.pid)) if alive(key)}
 
 
 async def _load(

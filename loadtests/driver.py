@@ -37,7 +37,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from fairness.measures import PAPER_COST, Delivery, percentiles
-from loadtests.sse import EventCounter
+from loadtests.sse import EventCounter, openai_error_type
 
 CHAT_PATH = "/v1/chat/completions"
 LATE_S = 0.05
@@ -73,7 +73,8 @@ class Client:
     that changes its habits or uses several keys. The client sends from ``start_s`` until
     ``stop_s`` (seconds in the run; its open requests may end later). Each prompt has
     ``prompt_bytes`` bytes and a beginning of its own, so that no prefix is shared, unless
-    ``shared_prompt``. ``abort_after_events`` hangs up after that many events.
+    ``shared_prompt``. ``abort_after_events`` hangs up after that many events, ``abort_after_s``
+    after so many seconds, whatever came.
     """
 
     name: str
@@ -86,6 +87,7 @@ class Client:
     stop_s: float | None = None
     shared_prompt: bool = False
     abort_after_events: int | None = None
+    abort_after_s: float | None = None
 
 
 @dataclass(slots=True)
@@ -95,6 +97,7 @@ class RequestRecord:
     ``status`` is 0 when no answer came. ``chunk_times[k]`` is when the k-th network read that held
     events arrived, ``chunk_events[k]`` how many began in it. The token counts are the server's own
     (None unless the usage event came). ``aborted`` is true when the driver closed the request.
+    ``error_type`` is the type that an error of OpenAI's shape stated, None for any other failure.
     """
 
     client: str
@@ -106,6 +109,7 @@ class RequestRecord:
     complete: bool = False
     aborted: bool = False
     error: str | None = None
+    error_type: str | None = None
     retry_after: float | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
@@ -403,13 +407,18 @@ class _Driver:
             record.error = f"not sent: the driver has {self._open_limit} requests open"
             return record
         self._open[client.name] += 1
+        patience = asyncio.timeout(client.abort_after_s)
         try:
-            await self._exchange(client, number, record)
+            async with patience:
+                await self._exchange(client, number, record)
         except asyncio.CancelledError:
             record.aborted = True
             raise
         except (aiohttp.ClientError, OSError, TimeoutError) as failure:
-            record.error = str(failure) or type(failure).__name__
+            if patience.expired():
+                record.aborted = True
+            else:
+                record.error = str(failure) or type(failure).__name__
         finally:
             record.ended = self._now()
             self._open[client.name] -= 1
@@ -424,7 +433,7 @@ class _Driver:
         ) as answer:
             record.status = answer.status
             if answer.status >= 400:
-                record.error = await _refusal(answer)
+                record.error, record.error_type = await _refusal(answer)
                 record.retry_after = _seconds(answer.headers.get("Retry-After"))
                 return
             await self._receive(client, answer, record)
@@ -448,7 +457,7 @@ class _Driver:
         record.complete = end.complete
         record.input_tokens = end.input_tokens
         record.output_tokens = end.output_tokens
-        record.error = end.error
+        record.error, record.error_type = end.error, end.error_type
         if not end.complete and end.error is None:
             record.error = "the stream ended without [DONE]"
 
@@ -475,11 +484,15 @@ def _headers(api_key: str | None) -> dict[str, str]:
     return headers
 
 
-async def _refusal(answer: aiohttp.ClientResponse) -> str:
+async def _refusal(answer: aiohttp.ClientResponse) -> tuple[str, str | None]:
+    """Read what a refusal says, and its type where it has OpenAI's shape."""
     text = (await answer.content.read(4096)).decode(errors="replace")
+    error_type = None
     with contextlib.suppress(ValueError, KeyError, TypeError):
-        text = str(json.loads(text)["error"]["message"])
-    return f"{answer.status}: {text[:300]}"
+        content = json.loads(text)
+        error_type = openai_error_type(content)
+        text = str(content["error"]["message"])
+    return f"{answer.status}: {text[:300]}", error_type
 
 
 def _seconds(retry_after: str | None) -> float | None:

@@ -26,13 +26,14 @@ class StreamEnd:
 
     ``complete`` is true when ``[DONE]`` came. ``input_tokens`` and ``output_tokens`` are the
     usage the server stated, None without a usage event. ``error`` is the message of an error
-    event, None without one.
+    event, None without one; ``error_type`` its type, None where it is not shaped as OpenAI's.
     """
 
     complete: bool
     input_tokens: int | None
     output_tokens: int | None
     error: str | None
+    error_type: str | None = None
 
 
 class EventCounter:
@@ -63,6 +64,7 @@ class EventCounter:
         complete = False
         usage: dict[str, Any] = {}
         error: str | None = None
+        error_type: str | None = None
         for line in self._tail.split(b"\n"):
             if not line.startswith(b"data:"):
                 continue
@@ -72,7 +74,7 @@ class EventCounter:
                 continue
             event = _json_object(payload)
             if event.get("error"):
-                error = _message(event["error"])
+                error, error_type = _message(event["error"]), openai_error_type(event)
             if isinstance(event.get("usage"), dict):
                 usage = event["usage"]
         return StreamEnd(
@@ -80,7 +82,19 @@ class EventCounter:
             input_tokens=_count(usage.get("prompt_tokens")),
             output_tokens=_count(usage.get("completion_tokens")),
             error=error,
+            error_type=error_type,
         )
+
+
+def openai_error_type(answer: Any) -> str | None:
+    """Return the type of an error shaped as OpenAI's clients expect it, None for anything else.
+
+    That shape is ``{"error": {"message": text, "type": text, ...}}``.
+    """
+    error = answer.get("error") if isinstance(answer, dict) else None
+    if not isinstance(error, dict) or not isinstance(error.get("message"), str):
+        return None
+    return error["type"] if isinstance(error.get("type"), str) else None
 
 
 def _json_object(payload: bytes) -> dict[str, Any]:

@@ -11,12 +11,15 @@ A lease whose answers all came to their end is settled with what the client was 
 of it. One that never reached the engine (a refused parameter) is free.
 
 The window: `limit` is how many grants this replica takes in all until further notice. It takes what
-fills the batch and its lookahead: `slots + lookahead`, less what it has. But while the engine is
-`pressed`, that is, leaves requests waiting though it has free slots (it is short of memory, or busy
-with long prompts), no more than the lookahead waits here; and one request of many sequences, which
-may be more than the batch holds, never closes the replica to others: the lookahead stays. So an
-idle engine is filled in one round trip, and a full one is never given what another replica could
-run sooner.
+fills the batch and its lookahead: `slots + lookahead`, less what it has. But no more may wait here
+than run, or the lookahead if that is more: whether a request fits is known only when it runs, and
+what waits here is beyond the reach of the global queue (filled at once, an idle engine whose memory
+runs out before its slots would give all its places to whoever came first; docs/theory.md). And
+while the engine is `pressed`, that is, leaves requests waiting though it has free slots (it is
+short of memory, or busy with long prompts), no more than the lookahead waits. One request of many
+sequences, which may be more than the batch holds, never closes the replica to others: the lookahead
+stays. So an idle engine is filled by doubling, in a few steps, and a full one is never given what
+another replica could run sooner.
 """
 
 from __future__ import annotations
@@ -151,7 +154,11 @@ class LeaseBook:
             return 0
         room = self._slots + self._lookahead - self._occupied
         ahead = self._lookahead - self.unstarted
-        room = min(room, ahead) if self.pressed else max(room, ahead)
+        if self.pressed:
+            room = min(room, ahead)
+        else:
+            running = len(self._open) - self.unstarted
+            room = max(min(room, running - self.unstarted), ahead)
         return self._arrived + max(0, room)
 
     @property

@@ -149,12 +149,18 @@ async def test_a_cut_off_lease_pays_what_the_engine_made(setup: Setup) -> None:
 
 
 async def test_the_window_holds_what_does_not_fit(setup: Setup) -> None:
-    grants = [await setup.submit(f"r{n}", "alice") for n in range(3)]  # two slots, one ahead
+    leases = []
+    for n in range(3):  # two slots, one ahead
+        grant = await setup.submit(f"r{n}", "alice")
+        leases.append(setup.link.open(token(grant, "alice")))
+        if n < 2:
+            setup.engine.runs(grant.lease, "alice", prompt=8, output=1)
     waiting = asyncio.create_task(setup.submit("r3", "alice"))
-    leases = [setup.link.open(token(grant, "alice")) for grant in grants]
     await asyncio.sleep(0.1)
     assert not waiting.done()
+    leases[0].calls.append(EngineCall(input=8, outputs={0: 1}, complete=True))
     setup.link.close(leases[0])
+    setup.engine.runs(leases[2].name, "alice", prompt=8, output=1)  # in the slot that is free now
     async with asyncio.timeout(5):
         assert (await waiting).request == "r3"
 

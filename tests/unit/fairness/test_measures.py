@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fairness.cost import ServiceCost
@@ -161,6 +161,7 @@ def test_percentiles_are_numpys(values: list[float], q: float) -> None:
     assert percentile(values, q) == pytest.approx(np.percentile(values, q), rel=1e-9, abs=1e-6)
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(-1e300, 1e300), min_size=1, max_size=30))
 def test_percentiles_stay_between_smallest_and_largest_and_rise(values: list[float]) -> None:
     smallest, *between, largest = percentiles(values, (0, 10, 50, 90, 99, 100))

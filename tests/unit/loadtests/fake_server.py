@@ -20,6 +20,7 @@ class FakeServer:
         self.most_open = 0
         self.hung_up = 0
         self.refuse: dict[str, str] | None = None
+        self.error: dict[str, object] = {"message": "too many requests of this client"}
         self.cut_after: int | None = None
 
     async def models(self, request: web.Request) -> web.Response:
@@ -30,8 +31,7 @@ class FakeServer:
         self.bodies.append(body)
         self.keys.append(request.headers.get("Authorization"))
         if self.refuse is not None:
-            error = {"error": {"message": "too many requests of this client"}}
-            return web.json_response(error, status=429, headers=self.refuse)
+            return web.json_response({"error": self.error}, status=429, headers=self.refuse)
         self.open += 1
         self.most_open = max(self.most_open, self.open)
         try:

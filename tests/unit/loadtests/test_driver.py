@@ -151,6 +151,39 @@ async def test_a_client_may_hang_up_on_its_own() -> None:
     assert report.summary("alice").aborted == 2
 
 
+async def test_a_client_may_lose_patience() -> None:
+    server = FakeServer(first_s=5.0)
+    async with serving(server) as url:
+        client = Client("alice", "k", ClosedLoop(2, requests=4), abort_after_s=0.2)
+        report = await driver.run(url, [client], 30)
+        await until(lambda: server.open == 0)
+    assert server.hung_up == 4
+    assert report.duration_s < 4
+    assert [record.error for record in report.records] == [None] * 4
+    assert report.summary("alice").aborted == 4
+
+
+async def test_patience_that_lasts_changes_nothing() -> None:
+    async with serving(FakeServer()) as url:
+        client = Client("alice", "k", ClosedLoop(1, requests=2), max_tokens=3, abort_after_s=20)
+        report = await driver.run(url, [client], 30)
+    assert report.summary("alice").done == 2
+
+
+@pytest.mark.parametrize(
+    ("error", "error_type"),
+    [({"type": "rate_limit_error"}, "rate_limit_error"), ({}, None), ({"type": 429}, None)],
+)
+async def test_the_type_of_a_refusal_is_kept(error, error_type) -> None:
+    server = FakeServer()
+    server.refuse = {}
+    server.error = {"message": "no", **error}
+    async with serving(server) as url:
+        client = Client("alice", "k", ClosedLoop(1, requests=1), max_tokens=1)
+        report = await driver.run(url, [client], 30)
+    assert (report.records[0].error, report.records[0].error_type) == ("429: no", error_type)
+
+
 async def test_clients_come_and_go_at_their_times() -> None:
     server = FakeServer()
     async with serving(server) as url:

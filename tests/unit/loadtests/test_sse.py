@@ -82,3 +82,15 @@ def test_an_error_event_is_reported() -> None:
 def test_a_stream_of_nothing() -> None:
     assert count(b"").end().complete is False
     assert count(b"").events == 0
+
+
+def test_an_error_has_a_type_where_it_is_shaped_as_openais() -> None:
+    def type_of(error: object) -> str | None:
+        return count(event(error=error), DONE).end().error_type
+
+    assert type_of({"message": "gone", "type": "server_error"}) == "server_error"
+    assert type_of({"message": "gone"}) is None
+    assert type_of({"type": "server_error"}) is None
+    assert type_of({"message": "gone", "type": 500}) is None
+    assert type_of("gone") is None
+    assert count(USAGE, DONE).end().error_type is None

@@ -88,20 +88,29 @@ def test_a_pressed_engine_takes_no_more_than_the_lookahead() -> None:
     assert book.limit == 0
 
 
-def test_an_engine_with_free_slots_takes_what_fills_them() -> None:
+def test_an_idle_engine_is_filled_by_doubling() -> None:
+    """No more waits than runs: what runs has shown that it fits."""
     book = LeaseBook(lookahead=2, slots=8)
-    assert book.limit == 8 + 2
-    leases = [book.open(token(f"r{n}.1")) for n in range(3)]
-    assert book.limit == 8 + 2  # counted on arrival, admitted or not
+    limits = []
+    for _ in range(4):
+        limits.append(book.limit)
+        fresh = range(book.arrived, book.limit)
+        for n in fresh:
+            book.open(token(f"r{n}.1"))
+        assert book.room == 0
+        book.update([(f"r{n}.1", 0, 1, 10, 0, 0) for n in fresh])
+    assert limits == [2, 4, 8, 8 + 2]
+
+
+def test_one_request_of_many_sequences_does_not_close_a_replica() -> None:
+    book = LeaseBook(lookahead=2, slots=8)
+    for n in range(3):
+        book.open(token(f"r{n}.1"))
+    book.update([(f"r{n}.1", 0, 1, 10, 0, 0) for n in range(3)])
     book.update([("r0.1", 1, 3, 10, 0, 0)])  # n = 4: four slots
-    assert book.limit == 3 + (8 + 2) - 6
+    assert book.limit == 3 + 3  # as many as run
     book.update([("r0.1", 400, 3, 10, 0, 0)])  # n = 403
-    book.update([(f"r{n}.1", 0, 1, 10, 0, 0) for n in (1, 2)])
     assert book.limit == 3 + 2  # others still get in
-    for lease in leases:
-        answer(lease, told=1)
-        book.close(lease)
-    assert book.limit == 3 + 8 + 2  # at once, without another word of the engine
 
 
 def test_a_voided_lease_is_confirmed_counted_and_refused() -> None:

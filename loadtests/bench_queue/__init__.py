@@ -1,0 +1,1 @@
+"""Benchmark of the global queue on real servers; see `__main__`."""

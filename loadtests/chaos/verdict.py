@@ -1,0 +1,146 @@
+"""The bars, and whether a scenario reached them; as a table and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rich import box
+from rich.table import Table
+
+from loadtests.chaos.charges import Audit
+from loadtests.chaos.leaks import Leftovers
+from loadtests.chaos.outcomes import Outcome, Outcomes, Refusals
+
+FAIR_AGAIN_S = 30.0
+# "About a second" of charges: the reports under way and the retry after them.
+FORGOTTEN_S = 1.5
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What one scenario showed. tokens_per_s: told to clients; may_forget: the store or a replica
+    failed, and with it the last second of charges; refusals: None where requests may be served."""
+
+    outcomes: Outcomes
+    leftovers: Leftovers
+    fair_again_s: float | None
+    audit: Audit
+    tokens_per_s: float
+    may_forget: bool
+    answered_in_fault: int = 0
+    fault_s: float = 0.0
+    refusals: Refusals | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A scenario's findings and the bars it missed; no findings when it could not be played."""
+
+    name: str
+    missed: tuple[str, ...]
+    findings: Findings | None = None
+    complaints: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every bar was reached."""
+        return not self.missed
+
+
+def judge(name: str, found: Findings) -> Verdict:
+    """Hold a scenario's findings against the bars."""
+    missed = []
+    if lost := found.outcomes.of(Outcome.LOST):
+        missed.append(f"{lost} requests were lost")
+    if not found.outcomes.of(Outcome.ANSWERED):
+        missed.append("nothing was answered")
+    if found.leftovers:
+        missed.append(f"left behind: {found.leftovers}")
+    if found.fair_again_s is None:
+        missed.append("not fair again while the load lasted")
+    elif found.fair_again_s > FAIR_AGAIN_S:
+        missed.append(f"fair again only after {found.fair_again_s:.1f} s")
+    if found.audit.excess:
+        missed.append(f"{found.audit.excess} tokens were charged twice")
+    forgotten = FORGOTTEN_S * found.tokens_per_s if found.may_forget else 0.0
+    if found.audit.missing > forgotten:
+        missed.append(
+            f"{found.audit.missing} tokens were never charged, {forgotten:.0f} may be forgotten"
+        )
+    if found.refusals is not None:
+        if found.refusals.wrong:
+            missed.append(
+                f"{found.refusals.wrong} requests without a store did not get a quick 503 with "
+                "Retry-After"
+            )
+        if not found.refusals.refused:
+            missed.append("nothing was refused while the store was away")
+    return Verdict(name, tuple(missed), found, dict(found.outcomes.complaints.most_common(8)))
+
+
+def table(verdicts: Sequence[Verdict]) -> Table:
+    """Lay out the verdicts, a scenario a row."""
+    result = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title="faults under load")
+    result.add_column("scenario", no_wrap=True)
+    for heading in (
+        "requests", "answered", "refused", "cut", "left", "lost", "leaks", "fair again", "twice",
+        "missing",
+    ):  # fmt: skip
+        result.add_column(heading, justify="right", no_wrap=True)
+    result.add_column("", no_wrap=True)
+    for verdict in verdicts:
+        word = "[green]ok[/]" if verdict.passed else "[red]MISSED[/]"
+        found = verdict.findings
+        if found is None:
+            result.add_row(verdict.name, *["-"] * 10, word)
+            continue
+        fair = "never" if found.fair_again_s is None else f"{found.fair_again_s:.1f} s"
+        kinds = (Outcome.ANSWERED, Outcome.REFUSED, Outcome.CUT, Outcome.LEFT, Outcome.LOST)
+        result.add_row(
+            verdict.name,
+            str(found.outcomes.requests),
+            *(str(found.outcomes.of(kind)) for kind in kinds),
+            str(found.leftovers.count),
+            fair,
+            str(found.audit.excess),
+            f"{found.audit.missing / found.tokens_per_s:.2f} s" if found.tokens_per_s else "-",
+            word,
+        )
+    return result
+
+
+def summary(verdicts: Sequence[Verdict]) -> dict[str, Any]:
+    """Return every number by scenario."""
+    return {verdict.name: _numbers(verdict) for verdict in verdicts}
+
+
+def _numbers(verdict: Verdict) -> dict[str, Any]:
+    numbers: dict[str, Any] = {"passed": verdict.passed, "missed": list(verdict.missed)}
+    found = verdict.findings
+    if found is None:
+        return numbers
+    numbers |= {"requests": found.outcomes.requests}
+    numbers |= {kind.value: found.outcomes.of(kind) for kind in Outcome}
+    numbers |= {
+        "answered_in_fault": found.answered_in_fault,
+        "fault_s": round(found.fault_s, 1),
+        "leaks": found.leftovers.count,
+        "left_behind": str(found.leftovers),
+        "fair_again_s": found.fair_again_s,
+        "accounts": {
+            client: {"told": account.told, "charged": account.charged, "may": account.may}
+            for client, account in found.audit.accounts.items()
+        },
+        "charged_twice": found.audit.excess,
+        "not_charged": found.audit.missing,
+        "tokens_per_s": round(found.tokens_per_s, 1),
+        "complaints": dict(verdict.complaints),
+    }
+    if found.refusals is not None:
+        numbers |= {
+            "refused_without_store": found.refusals.refused,
+            "wrongly_refused_without_store": found.refusals.wrong,
+        }
+    return numbers

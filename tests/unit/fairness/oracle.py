@@ -1,0 +1,87 @@
+"""What fair would have been: max-min shares, worked out on their own.
+
+Nothing of `fairness/` is used here, or the tests would compare the code with itself. (The manner is
+that of Kubernetes API Priority and Fairness, whose tests hold its queues against `fairAlloc`.)
+
+**Max-min** (weighted): pour water into vessels as wide as the clients' weights, all at one level,
+each closed at its demand, until the capacity is used up. Nobody gets more than it asks, who gets
+less than it asks is at the highest level, and raising anyone means lowering someone no higher.
+
+**Over time** the same is poured again and again: between two arrivals the amount that the servers
+gave in that time goes, max-min, to what is still asked for then. (Generalized processor sharing:
+the fluid that fair queueing imitates.) Idle time is not saved up: what was not asked for then is
+not owed now.
+"""
+
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+
+class Arrival(NamedTuple):
+    """A client asks for so much service at this time (seconds)."""
+
+    time: float
+    client: str
+    service: float
+
+
+def max_min(
+    demands: Mapping[str, float], capacity: float, weights: Mapping[str, float] | None = None
+) -> dict[str, float]:
+    """Share `capacity` among `demands` max-min fairly. A weight that is not given is 1."""
+    width = {client: (weights or {}).get(client, 1.0) for client in demands}
+    by_level = sorted(demands, key=lambda client: demands[client] / width[client])
+    shares = dict.fromkeys(demands, 0.0)
+    left = capacity
+    for position, client in enumerate(by_level):
+        still_open = by_level[position:]
+        level = left / sum(width[c] for c in still_open)
+        if demands[client] / width[client] > level:
+            shares |= {thirsty: width[thirsty] * level for thirsty in still_open}
+            break
+        shares[client] = demands[client]
+        left = max(0.0, left - demands[client])
+    return shares
+
+
+class Given(NamedTuple):
+    """What the servers gave to all clients together: `totals[k]` up to and including `times[k]`."""
+
+    times: Sequence[float]
+    totals: Sequence[float]
+
+    def by(self, time: float) -> float:
+        k = bisect_right(self.times, time)
+        return self.totals[k - 1] if k else 0.0
+
+
+def fair_service(
+    arrivals: Iterable[Arrival],
+    given: Given,
+    until: float,
+    weights: Mapping[str, float] | None = None,
+) -> dict[str, float]:
+    """Return what each client should have received by `until`."""
+    received: dict[str, float] = {}
+    asked: dict[str, float] = {}
+    before = 0.0
+
+    def pour(total: float) -> None:
+        nonlocal before
+        if total > before:
+            for client, share in max_min(asked, total - before, weights).items():
+                received[client] = received.get(client, 0.0) + share
+                asked[client] -= share
+                if asked[client] <= 1e-9:
+                    del asked[client]
+            before = total
+
+    for arrival in sorted(arrivals):
+        if arrival.time > until:
+            break
+        pour(given.by(arrival.time))
+        received.setdefault(arrival.client, 0.0)
+        asked[arrival.client] = asked.get(arrival.client, 0.0) + arrival.service
+    pour(given.by(until))
+    return received
