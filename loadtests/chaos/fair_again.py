@@ -34,17 +34,6 @@ class Fair:
     share: float = 0.6
 
 
-def service_bound(
-    *, slots: int, input_tokens: int, output_tokens: int, input_weight: float, output_weight: float
-) -> float:
-    """Return 2U for requests of one size: ``U = max(w_p L, w_q M)``.
-
-    slots: of all batches together; M is what they hold, each a request's input and output tokens.
-    """
-    held = slots * (input_tokens + output_tokens)
-    return 2 * max(input_weight * input_tokens, output_weight * held)
-
-
 def seconds_to_fair(
     a: ServiceCurve, b: ServiceCurve, fault_end: float, load_end: float, fair: Fair
 ) -> float | None:

@@ -7,13 +7,13 @@ something.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 # Of the keys of a pool (fairness/store/lua/state.lua): those of requests, leases and slots.
-NAMED = frozenset({"arrivals", "unseen", "running"})
-PREFIXED = ("request:", "line:", "leases:", "routed:", "void:")
+NAMED = frozenset({"requests", "arrivals", "unseen"})
+PREFIXED = ("line:", "leases:", "routed:", "void:")
 
 
 def leaked_keys(keys: Iterable[str], prefix: str) -> list[str]:
@@ -34,14 +34,13 @@ def busy_clients(rows: Iterable[Mapping[str, Any]]) -> dict[str, tuple[int, int]
     }
 
 
-def missing_slots(windows: Mapping[str, Sequence[str | None]], window: int) -> int:
+def missing_slots(credits: Mapping[str, int], offered: int) -> int:
     """Return how many slots of an idle pool are not on offer.
 
-    windows: (limit, granted) of each live replica, as the store has them; what is free of it is
-    limit - granted. window: what an idle replica offers, its batch and its lookahead.
+    credits: of each live replica, as the store has them. offered: by an idle replica; its
+    lookahead, from which it is filled by doubling.
     """
-    free = (int(limit or 0) - int(granted or 0) for limit, granted in windows.values())
-    return sum(max(0, window - slots) for slots in free)
+    return sum(max(0, offered - free) for free in credits.values())
 
 
 @dataclass(frozen=True, slots=True)

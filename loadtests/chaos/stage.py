@@ -16,6 +16,8 @@ import httpx
 import redis
 
 from deployments.local_cluster import load as load_config
+from fairness.bounds import PoolLimits, paper_bound
+from fairness.cost import ServiceCost
 from fairness.measures import service_over_time
 from fairness.store.connection import SCHEMA
 from loadtests import driver
@@ -23,7 +25,7 @@ from loadtests.chaos import leaks
 from loadtests.chaos.application import charged
 from loadtests.chaos.backing import LOCAL
 from loadtests.chaos.charges import Tokens, audit
-from loadtests.chaos.fair_again import Fair, seconds_to_fair, service_bound
+from loadtests.chaos.fair_again import Fair, seconds_to_fair
 from loadtests.chaos.leaks import Leftovers
 from loadtests.chaos.outcomes import CutsAllowed, refusals_in, tally
 from loadtests.chaos.scenarios import Scenario, Scene
@@ -50,13 +52,13 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """The pool of local.yaml that is loaded: its name, replicas, slots and window of each."""
+    """The pool of local.yaml that is loaded: its name, replicas, slots and lookahead of each."""
 
     name: str
     replicas: int
     routers: int
     slots: int
-    window: int
+    lookahead: int
     bound: float
 
     @classmethod
@@ -71,13 +73,16 @@ class Pool:
             replicas=replicas,
             routers=app.router.replicas,
             slots=slots,
-            window=slots + pool.lookahead,
-            bound=service_bound(
-                slots=replicas * slots,
-                input_tokens=PROMPT_TOKENS,
-                output_tokens=max(OUTPUT_TOKENS),
-                input_weight=app.cost.input,
-                output_weight=app.cost.output,
+            lookahead=pool.lookahead,
+            bound=paper_bound(
+                PoolLimits(
+                    replicas=replicas,
+                    longest_input=PROMPT_TOKENS,
+                    longest_output=max(OUTPUT_TOKENS),
+                    window=slots + pool.lookahead,
+                    batch_tokens=slots * (PROMPT_TOKENS + max(OUTPUT_TOKENS)),
+                    cost=ServiceCost(app.cost.input, app.cost.output),
+                )
             ),
         )
 
@@ -203,13 +208,14 @@ def _in_store(scene: Scene, pool: Pool) -> dict[str, Any]:
     prefix = pool.prefix
     with contextlib.closing(scene.store.server.client()) as client:
         keys = list(client.scan_iter(match=f"{prefix}*", count=1000))
-        windows = {
-            replica: client.hmget(f"{prefix}replica:{replica}", "limit", "granted")
+        load = dict(client.zrange(f"{prefix}load", 0, -1, withscores=True))
+        credits = {
+            replica: -int(load.get(replica, 0))
             for replica in client.zrange(f"{prefix}replicas", 0, -1)
         }
     return {
         "keys": leaks.leaked_keys(keys, prefix),
-        "slots": leaks.missing_slots(windows, pool.window),
+        "slots": leaks.missing_slots(credits, pool.lookahead),
     }
 
 

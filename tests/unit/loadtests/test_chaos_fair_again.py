@@ -3,7 +3,7 @@
 import pytest
 
 from fairness.measures import ServiceCurve
-from loadtests.chaos.fair_again import Fair, seconds_to_fair, service_bound
+from loadtests.chaos.fair_again import Fair, seconds_to_fair
 
 END = 60.0
 FAULT = 20.0
@@ -70,12 +70,3 @@ def test_nobody_served_is_not_fair() -> None:
 def test_what_cannot_be_judged_is_not_fair() -> None:
     assert seconds_to_fair(EVEN, EVEN, END - 9, END, WIDE) is None
     assert seconds_to_fair(EVEN, EVEN, END + 1, END, WIDE) is None
-
-
-def test_the_bound_is_twice_what_the_batches_hold() -> None:
-    bound = service_bound(
-        slots=32, input_tokens=100, output_tokens=50, input_weight=1, output_weight=2
-    )
-    assert bound == 2 * 2 * 32 * 150
-    one = service_bound(slots=1, input_tokens=100, output_tokens=1, input_weight=9, output_weight=0)
-    assert one == 2 * 900

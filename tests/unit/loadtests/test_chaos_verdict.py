@@ -84,7 +84,7 @@ def test_the_table_and_the_json_hold_every_scenario() -> None:
     assert numbers["unplayed"] == {"passed": False, "missed": ["it would not start"]}
 
 
-POOL = Pool("tiny", replicas=2, routers=2, slots=16, window=20, bound=1000.0)
+POOL = Pool("tiny", replicas=2, routers=2, slots=16, lookahead=20, bound=1000.0)
 NAMED = {scenario.name: scenario for scenario in SCENARIOS}
 
 
