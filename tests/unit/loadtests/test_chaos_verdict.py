@@ -84,7 +84,7 @@ def test_the_table_and_the_json_hold_every_scenario() -> None:
     assert numbers["unplayed"] == {"passed": False, "missed": ["it would not start"]}
 
 
-POOL = Pool("tiny", replicas=2, routers=2, slots=16, lookahead=20, bound=1000.0)
+POOL = Pool("tiny", replicas=2, routers=2, slots=16, lookahead=4, bound=1000.0)
 NAMED = {scenario.name: scenario for scenario in SCENARIOS}
 
 
@@ -125,5 +125,5 @@ def test_names_are_unique_and_the_load_fills_the_pool_twice() -> None:
     pool = Pool.of_config()
     for name in ("alice", "bob"):
         mine = [c.workload.concurrency for c in usual_load(60) if c.name == name]
-        assert sum(mine) >= pool.replicas * pool.window
+        assert sum(mine) >= pool.replicas * (pool.slots + pool.lookahead)
     assert pool.prefix.endswith(":{tiny}:")
