@@ -4,6 +4,8 @@ It does what the scripts in `lua/` do, verb by verb and in the same order, so th
 gives the same grants (a test drives both). `MemoryPool` is the state and is pure: it is told the
 time and hands grants for others to `publish`. `MemoryQueue` makes a `GlobalQueue` of it.
 
+A client that neither waits nor runs and is not above V is unknown, as in lua/moves.lua.
+
 Cost of a verb: O(log clients) or O(log waiting), amortised; nothing is O(clients) but `clients`.
 """
 
@@ -11,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
@@ -31,11 +32,8 @@ from fairness.store.contract import (
 
 LEARNING_RATE = 0.05  # as in lua/settle.lua
 FIRST_TOKENS_PER_BYTE = 0.25
-DROP_LIMIT = 100
 SWEEP_LIMIT = 100
 SWEEP_SENDERS = 4
-
-BACKLOGGED, ACTIVE, IDLE = "backlogged", "active", "idle"
 
 Publish = Callable[[str, tuple[Grant, ...]], None]
 
@@ -61,9 +59,14 @@ class _Request:
 
 
 @dataclass(slots=True)
-class _Standing:
-    set: str
-    counter: float
+class _Client:
+    name: str
+    counter: float = 0.0
+    waiting: int = 0
+    running: int = 0
+    used: Usage = Usage()  # noqa: RUF009 (a frozen value)
+    service: float = 0.0
+    outputs: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -84,12 +87,6 @@ class _Heard:
 
 
 @dataclass(slots=True)
-class _Used:
-    tokens: Usage = Usage()  # noqa: RUF009 (a frozen value)
-    service: float = 0.0
-
-
-@dataclass(slots=True)
 class _Answer:
     """The reply of the call being applied."""
 
@@ -104,7 +101,6 @@ class _Answer:
     unknown: list[str] = field(default_factory=list)
     pool: PoolState | None = None
     published: dict[str, list[Grant]] = field(default_factory=dict)
-    used: dict[str, _Used] = field(default_factory=dict)
 
 
 def _split(lease: str) -> tuple[str, int]:
@@ -143,14 +139,10 @@ class MemoryPool:
         self._swept: int | None = None
         self._reasons: set[str] = set()
         self._requests: dict[str, _Request] = {}
-        self._standings: dict[str, _Standing] = {}
+        self._clients: dict[str, _Client] = {}
         self._backlogged = LowestFirst(self._counter_of)
-        self._idle = LowestFirst(self._counter_of)
         self._lines: dict[str, LowestFirst[int]] = {}
         self._arrivals = LowestFirst(self._seq_of)
-        self._running: Counter[str] = Counter()
-        self._used: dict[str, _Used] = {}
-        self._outputs: dict[str, list[int]] = {}
         self._heard: dict[str, dict[str, int]] = {"router": {}, "replica": {}}
         self._calls: dict[str, _Heard] = {}
         self._routed: dict[str, set[str]] = {}
@@ -174,7 +166,6 @@ class MemoryPool:
         """Apply a call and return what it returned. Raises CallRefusedError."""
         now = self._now = _Answer(sender, self._now_ms())
         self._hear(call)
-        v = self._v
         for name, *arguments in call.verbs:
             try:
                 verb = self._verbs[str(name)]
@@ -182,13 +173,10 @@ class MemoryPool:
                 raise CallRefusedError(f"unknown verb {name!r}") from None
             verb(*arguments)
         self._grant_all()
-        if self._v > v:
-            self._drop_idle()
-        self._write_usage()
         reply = Reply(
             grants=tuple(now.grants),
             gone=tuple(now.gone),
-            counters={client: self._counter_or_v(client) for client in now.counters},
+            counters={name: self._known_counter(self._client(name)) for name in now.counters},
             voided=tuple(self._voids.get(sender.name, ())) if sender.kind == "replica" else (),
             unknown=tuple(now.unknown),
             lost=now.lost,
@@ -202,17 +190,16 @@ class MemoryPool:
         """Every client heard of, by name. O(clients)."""
         return [
             ClientState(
-                client,
-                self._counter_or_v(client),
-                len(self._lines.get(client, ())),
-                self._running[client],
-                used.tokens.input,
-                used.tokens.cached,
-                used.tokens.output,
-                used.service,
+                name,
+                self._known_counter(client),
+                client.waiting,
+                client.running,
+                client.used.input,
+                client.used.cached,
+                client.used.output,
+                client.service,
             )
-            for client in sorted({*self._standings, *self._used})
-            for used in [self._used.get(client, _Used())]
+            for name, client in sorted(self._clients.items())
         ]
 
     def leftovers(self) -> dict[str, int]:
@@ -225,7 +212,7 @@ class MemoryPool:
             "routed": sum(map(len, self._routed.values())),
             "unseen": len(self._unseen),
             "void": sum(map(len, self._voids.values())),
-            "running": sum(self._running.values()),
+            "running": sum(client.running for client in self._clients.values()),
         }
 
     # --- whose call it is (session.lua) -----------------------------------------------------
@@ -256,7 +243,6 @@ class MemoryPool:
         router = self._now.sender.name
         entry = self._new_request(request, client, router, float(weight), int(body_bytes))
         entry.attempt = int(attempt)
-        self._routed.setdefault(router, set()).add(request)
         self._enqueue(entry)
 
     def _do_cancel(self, request: str) -> None:
@@ -265,7 +251,7 @@ class MemoryPool:
             return
         if entry.replica is None:
             self._dequeue(entry)
-            self._finish(entry)
+            del self._requests[entry.id]
         elif not entry.arrived:
             self._take_back(entry)
 
@@ -283,12 +269,8 @@ class MemoryPool:
         self._release(entry)
         entry.replica, entry.arrived = None, False
         entry.used, entry.charged, entry.reserved = Usage(), 0.0, 0.0
-        if entry.router != self._now.sender.name:
-            entry.router = self._now.sender.name
-            self._routed.setdefault(entry.router, set()).add(entry.id)
-        known = self._standings.get(entry.client)
-        self._place(entry.client, BACKLOGGED, known.counter if known else self._virtual_time())
-        self._stand_in_line(entry)
+        entry.router = self._now.sender.name
+        self._stand_in_line(self._client(entry.client), entry)
 
     def _do_reconcile(self, request: str) -> None:
         entry = self._requests.get(request)
@@ -314,7 +296,7 @@ class MemoryPool:
             return
         if not entry.arrived:
             entry.arrived = True
-            self._see(lease)
+            self._see(entry)
         usage = _largest(Usage(*tokens), entry.used)
         if usage.input > 0 or usage.output > 0:
             self._set_charge(entry, usage, self._service_reserved(entry, usage))
@@ -337,7 +319,7 @@ class MemoryPool:
             truth = min(1, usage.input / entry.bytes)
             self._tokens_per_byte = rate + LEARNING_RATE * (truth - rate)
         if usage.output > 0:
-            self._remember_output(entry.client, usage.output)
+            self._remember_output(self._client(entry.client), usage.output)
 
     def _do_policy(self, name: str, reason: str) -> None:
         if reason not in self._reasons:
@@ -365,17 +347,14 @@ class MemoryPool:
         if virtual_time <= self._v:
             return
         self._v = virtual_time
-        for client in list(self._backlogged):
-            if self._counter_of(client) < virtual_time:
-                self._place(client, BACKLOGGED, virtual_time)
+        for name in list(self._backlogged):
+            if self._counter_of(name) < virtual_time:
+                self._client(name).counter = virtual_time
 
     def _do_resync_client(self, client: str, counter: float) -> None:
-        known = self._standings.get(client)
-        if known is None:
-            self._place(client, IDLE, max(counter, 0))
-        else:
-            self._place(client, known.set, max(counter, known.counter))
-        self._rest_unless_backlogged(client)
+        known = self._client(client)
+        self._begin(known)
+        self._set_counter(known, max(counter, known.counter))
 
     def _do_resync_lease(self, lease: str, client: str, weight: float, *tokens: int) -> None:
         sender = self._now.sender.name
@@ -395,16 +374,13 @@ class MemoryPool:
             if self._now.repeated or lease in self._settled.get(sender, ()):
                 return  # it has ended since
             entry = self._new_request(request, client, "", weight, 0)
+            self._begin(self._client(client))
         if entry.replica is None:
             self._hold(entry, sender, attempt, 0.0, 0.0)
             if waits:
                 self._dequeue(entry)
-            if entry.client not in self._standings:
-                self._place(entry.client, ACTIVE, self._virtual_time())
-            else:
-                self._rest_unless_backlogged(entry.client)
         self._voids.get(sender, {}).pop(lease, None)
-        self._see(lease)
+        self._see(entry)
         entry.arrived = True
         entry.used = _largest(Usage(*tokens), entry.used)
         entry.charged = self._service_reserved(entry, entry.used)
@@ -417,14 +393,10 @@ class MemoryPool:
             for _, name in dead[:SWEEP_SENDERS]:
                 end(name)
         for _ in range(SWEEP_LIMIT):
-            lease = self._unseen_order.lowest()
-            if lease is None or self._unseen[lease] > self._now.now:
+            request = self._unseen_order.lowest()
+            if request is None or self._unseen[request] > self._now.now:
                 break
-            entry = self._lease(lease)
-            self._see(lease)
-            if entry is not None:
-                self._take_back(entry)
-        self._drop_idle()
+            self._take_back(self._requests[request])
 
     # --- granting (grant.lua, order.lua, place.lua, predict.lua) ------------------------------
 
@@ -437,7 +409,7 @@ class MemoryPool:
                 return
             if not self._awaited(entry.router):
                 self._dequeue(entry)
-                self._finish(entry)
+                del self._requests[entry.id]
                 continue
             replica = choose(entry)
             self._set_credits(replica, self._replicas[replica].credits - 1)
@@ -471,34 +443,41 @@ class MemoryPool:
     def _lease_to(self, replica: str, entry: _Request) -> None:
         cost = self._settings.cost
         tokens = math.ceil(self._tokens_per_byte * entry.bytes)
-        reserved = self._settings.prediction.of(self._outputs.get(entry.client, ()))
+        reserved = self._settings.prediction.of(self._client(entry.client).outputs)
         estimate = cost.input_weight * min(
             tokens, tokens if self._longest is None else self._longest
         )
         estimate = estimate + cost.output_weight * reserved
         self._hold(entry, replica, entry.attempt + 1, estimate, reserved)
         self._replicas[replica].granted += 1
-        self._unseen[entry.lease] = self._now.now + self._settings.grant_ttl_ms
-        self._unseen_order.add(entry.lease)
+        self._unseen[entry.id] = self._now.now + self._settings.grant_ttl_ms
+        self._unseen_order.add(entry.id)
         self._dequeue(entry)
-        self._add_to_counter(entry.client, estimate / entry.weight)
+        self._add_to_counter(self._client(entry.client), estimate / entry.weight)
 
-    def _remember_output(self, client: str, output: int) -> None:
+    def _remember_output(self, client: _Client, output: int) -> None:
         window = self._settings.prediction.window
-        if window == 0 or client not in self._standings:
+        if window == 0 or not self._known(client):
             return
-        history = self._outputs.setdefault(client, [])
-        history.append(output)
-        del history[:-window]
+        client.outputs.append(output)
+        del client.outputs[:-window]
 
-    # --- the moves every verb is made of (state.lua) ------------------------------------------
+    # --- the moves every verb is made of (moves.lua) ------------------------------------------
 
     def _counter_of(self, client: str) -> float:
-        return self._standings[client].counter
+        return self._clients[client].counter
 
-    def _counter_or_v(self, client: str) -> float:
-        known = self._standings.get(client)
-        return self._v if known is None else known.counter
+    def _client(self, name: str) -> _Client:
+        client = self._clients.get(name)
+        if client is None:
+            client = self._clients[name] = _Client(name)
+        return client
+
+    def _known(self, client: _Client) -> bool:
+        return client.waiting > 0 or client.running > 0 or client.counter > self._v
+
+    def _known_counter(self, client: _Client) -> float:
+        return client.counter if self._known(client) else self._v
 
     def _seq_of(self, request: str) -> int:
         return self._requests[request].seq
@@ -506,68 +485,34 @@ class MemoryPool:
     def _load_of(self, replica: str) -> int:
         return -self._replicas[replica].credits
 
-    def _deadline_of(self, lease: str) -> int:
-        return self._unseen[lease]
+    def _deadline_of(self, request: str) -> int:
+        return self._unseen[request]
 
     def _virtual_time(self) -> float:
         lowest = self._backlogged.lowest()
         if lowest is None:
             lowest = self._last_left
-        known = None if lowest is None else self._standings.get(lowest)
+        known = None if lowest is None else self._clients.get(lowest)
         if known is not None and known.counter > self._v:
             self._v = known.counter
         return self._v
 
-    def _drop_idle(self) -> None:
-        for _ in range(DROP_LIMIT):
-            client = self._idle.lowest()
-            if client is None or self._counter_of(client) > self._v:
-                return
-            self._place(client, None)
-            self._outputs.pop(client, None)
+    def _set_counter(self, client: _Client, counter: float) -> None:
+        fell = counter < client.counter
+        client.counter = counter
+        if fell and client.waiting:
+            self._backlogged.add(client.name)
 
-    def _place(self, client: str, where: str | None, counter: float = 0.0) -> None:
-        known = self._standings.get(client)
-        orders = {BACKLOGGED: self._backlogged, IDLE: self._idle}
-        if known is not None and known.set != where and known.set in orders:
-            orders[known.set].discard(client)
-        if where is None:
-            self._standings.pop(client, None)
-            return
-        fell = known is None or known.set != where or counter < known.counter
-        if known is None:
-            self._standings[client] = _Standing(where, counter)
-        else:
-            known.set, known.counter = where, counter
-        if fell and where in orders:
-            orders[where].add(client)
+    def _begin(self, client: _Client) -> None:
+        if not self._known(client):
+            client.outputs.clear()
+            self._set_counter(client, self._virtual_time())
 
-    def _rest(self, client: str) -> None:
-        known = self._standings.get(client)
-        if known is None:
-            return
-        if self._running[client] > 0:
-            self._place(client, ACTIVE, known.counter)
-        elif known.counter > self._v:
-            self._place(client, IDLE, known.counter)
-        else:
-            self._place(client, None)
-            self._outputs.pop(client, None)
-
-    def _rest_unless_backlogged(self, client: str) -> None:
-        known = self._standings.get(client)
-        if known is None or known.set != BACKLOGGED:
-            self._rest(client)
-
-    def _add_to_counter(self, client: str, amount: float) -> None:
+    def _add_to_counter(self, client: _Client, amount: float) -> None:
         if amount == 0:
             return
-        known = self._standings.get(client)
-        if known is not None:
-            self._place(client, known.set, known.counter + amount)
-        else:
-            self._place(client, ACTIVE, self._virtual_time() + amount)
-            self._rest(client)
+        self._begin(client)
+        self._set_counter(client, client.counter + amount)
 
     def _new_request(
         self, request: str, client: str, router: str, weight: float, body_bytes: int
@@ -577,29 +522,36 @@ class MemoryPool:
         self._requests[request] = entry
         return entry
 
-    def _stand_in_line(self, entry: _Request) -> None:
-        line = self._lines.get(entry.client)
+    def _stand_in_line(self, client: _Client, entry: _Request) -> None:
+        line = self._lines.get(client.name)
         if line is None:
-            line = self._lines[entry.client] = LowestFirst(self._seq_of)
+            line = self._lines[client.name] = LowestFirst(self._seq_of)
         line.add(entry.id)
         self._arrivals.add(entry.id)
+        self._routed.setdefault(entry.router, set()).add(entry.id)
+        client.waiting += 1
+        if client.waiting == 1:
+            self._backlogged.add(client.name)
 
     def _enqueue(self, entry: _Request) -> None:
-        known = self._standings.get(entry.client)
-        if known is None or known.set != BACKLOGGED:
-            own = 0.0 if known is None else known.counter
-            self._place(entry.client, BACKLOGGED, max(own, self._virtual_time()))
-        self._stand_in_line(entry)
+        client = self._client(entry.client)
+        if not client.waiting:
+            self._begin(client)
+            client.counter = max(client.counter, self._virtual_time())
+        self._stand_in_line(client, entry)
 
     def _dequeue(self, entry: _Request) -> None:
+        client = self._client(entry.client)
+        self._lines[client.name].discard(entry.id)
         self._arrivals.discard(entry.id)
-        line = self._lines.get(entry.client)
-        if line is not None:
-            line.discard(entry.id)
-        if not line:
-            self._lines.pop(entry.client, None)
-            self._last_left = entry.client
-            self._rest(entry.client)
+        self._routed[entry.router].discard(entry.id)
+        if not self._routed[entry.router]:
+            del self._routed[entry.router]
+        client.waiting -= 1
+        if not client.waiting:
+            del self._lines[client.name]
+            self._backlogged.discard(client.name)
+            self._last_left = client.name
 
     def _set_credits(self, replica: str, credits: int) -> None:
         self._replicas[replica].credits = credits
@@ -649,49 +601,44 @@ class MemoryPool:
         entry.replica, entry.attempt = replica, attempt
         entry.charged, entry.reserved, entry.used = charged, reserved, Usage()
         self._leases.setdefault(replica, set()).add(entry.id)
-        self._running[entry.client] += 1
+        self._client(entry.client).running += 1
 
-    def _see(self, lease: str) -> None:
-        if self._unseen.get(lease) is not None:
-            self._unseen_order.discard(lease)
-            del self._unseen[lease]
+    def _see(self, entry: _Request) -> None:
+        self._unseen_order.discard(entry.id)
+        self._unseen.pop(entry.id, None)
 
     def _set_charge(self, entry: _Request, usage: Usage, charged: float) -> None:
-        self._add_to_counter(entry.client, (charged - entry.charged) / entry.weight)
-        self._count_usage(entry.client, usage, entry.used)
+        client = self._client(entry.client)
+        self._add_to_counter(client, (charged - entry.charged) / entry.weight)
+        self._count_usage(client, usage, entry.used)
         entry.used, entry.charged = usage, charged
 
-    def _count_usage(self, client: str, new: Usage, old: Usage) -> None:
-        used = self._now.used.setdefault(client, _Used())
-        used.tokens += Usage(
+    def _count_usage(self, client: _Client, new: Usage, old: Usage) -> None:
+        client.used += Usage(
             new.input - old.input, new.cached - old.cached, new.output - old.output
         )
-        used.service += self._service(new) - self._service(old)
-
-    def _write_usage(self) -> None:
-        for client, used in self._now.used.items():
-            sums = self._used.setdefault(client, _Used())
-            sums.tokens += used.tokens
-            sums.service += used.service
+        client.service += self._service(new) - self._service(old)
 
     def _settle(self, entry: _Request, usage: Usage) -> None:
         self._set_charge(entry, usage, self._service(usage))
         self._release(entry)
-        self._finish(entry)
+        del self._requests[entry.id]
         self._now.counters[entry.client] = None
 
     def _confirm(self, payer: tuple[float, str] | None, usage: Usage) -> None:
         service = self._service(usage)
         if payer is None or service == 0:
             return
-        weight, client = payer
+        weight, name = payer
+        client = self._client(name)
         self._add_to_counter(client, service / weight)
         self._count_usage(client, usage, Usage())
-        self._now.counters[client] = None
+        self._now.counters[name] = None
 
     def _refund(self, entry: _Request) -> None:
-        self._add_to_counter(entry.client, -entry.charged / entry.weight)
-        self._count_usage(entry.client, Usage(), entry.used)
+        client = self._client(entry.client)
+        self._add_to_counter(client, -entry.charged / entry.weight)
+        self._count_usage(client, Usage(), entry.used)
 
     def _release(self, entry: _Request) -> None:
         assert entry.replica is not None
@@ -699,29 +646,18 @@ class MemoryPool:
         if not self._leases[entry.replica]:
             del self._leases[entry.replica]
         if not entry.arrived:
-            self._see(entry.lease)
-        self._running[entry.client] -= 1
-        if self._running[entry.client] <= 0:
-            del self._running[entry.client]
+            self._see(entry)
+        self._client(entry.client).running -= 1
 
     def _void(self, entry: _Request, payer: tuple[float, str] | None) -> None:
         if entry.replica in self._heard["replica"]:
             self._voids.setdefault(entry.replica, {})[entry.lease] = payer
 
-    def _finish(self, entry: _Request) -> None:
-        self._requests.pop(entry.id, None)
-        routed = self._routed.get(entry.router)
-        if routed is not None:
-            routed.discard(entry.id)
-            if not routed:
-                del self._routed[entry.router]
-        self._rest_unless_backlogged(entry.client)
-
     def _take_back(self, entry: _Request) -> None:
         self._refund(entry)
         self._void(entry, (entry.weight, entry.client))
         self._release(entry)
-        self._finish(entry)
+        del self._requests[entry.id]
 
     def _describe(self, entry: _Request) -> Grant:
         assert entry.replica is not None
@@ -731,7 +667,7 @@ class MemoryPool:
             entry.lease,
             entry.replica,
             replica.url if replica else "",
-            self._counter_or_v(entry.client),
+            self._known_counter(self._client(entry.client)),
         )
 
     # --- sweeping (sweep.lua) -----------------------------------------------------------------
@@ -744,8 +680,8 @@ class MemoryPool:
             return
         for heard in self._heard.values():
             heard.update(dict.fromkeys(heard, now))
-        for lease in self._unseen:
-            self._unseen[lease] += away
+        for request in self._unseen:
+            self._unseen[request] += away
 
     def _sweep_replica(self, name: str) -> None:
         self._load.discard(name)
@@ -760,13 +696,10 @@ class MemoryPool:
 
     def _sweep_router(self, name: str) -> None:
         for request in sorted(self._routed.get(name, ()))[:SWEEP_LIMIT]:
-            self._routed[name].discard(request)
-            entry = self._requests.get(request)
-            if entry is not None and entry.replica is None:
-                self._dequeue(entry)
-                self._finish(entry)
-        if not self._routed.get(name):
-            self._routed.pop(name, None)
+            entry = self._requests[request]
+            self._dequeue(entry)
+            del self._requests[entry.id]
+        if name not in self._routed:
             self._forget_sender("router", name)
 
     def _forget_sender(self, kind: str, name: str) -> None:

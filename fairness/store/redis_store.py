@@ -1,13 +1,15 @@
 """The global queue in Redis or Valkey (6.2 or later): one script call a round trip.
 
 The script is joined from `lua/` at load time: the state, the orders, placements and predictors, the
-verbs, the call. All keys of a pool share one hash tag, so a pool lives on one node of a Cluster.
-Grants for other routers are published on a channel each; those may be lost and are then reconciled.
+verbs, the call; lua/state.lua explains how a call works. All keys of a pool share one hash tag, so
+a pool lives on one node of a Cluster. Grants for other routers are published on a channel each;
+those may be lost and are then reconciled.
 """
 
 from __future__ import annotations
 
 import json
+import struct
 from collections.abc import AsyncIterator, Callable
 from functools import cache
 from importlib.resources import files
@@ -34,17 +36,44 @@ from fairness.store.contract import (
 )
 from fairness.store.script_errors import script_failed
 
-PARTS = (
-    "state", "session", "order", "place", "predict", "policy", "submit", "offer", "charge",
-    "settle", "cancel", "requeue", "reconcile", "resync", "sweep", "leave", "pool", "grant", "call",
+CLIENT = struct.Struct("<ddqqqII")  # the record of a client in lua/layouts.lua; more may follow
+PAGE = 1000  # clients
+
+STATE = ("state", "records", "layouts", "heap", "sets", "session")
+VERBS = (
+    "moves", "order", "place", "predict", "submit", "offer", "charge", "settle",
 )  # fmt: skip
+RARE_VERBS = (
+    "undo", "cancel", "requeue", "reconcile", "policy", "resync", "sweep", "leave", "pool",
+)  # fmt: skip
+CALL = ("grant", "call")
 
 
 @cache
 def script_text() -> str:
-    """The whole script."""
-    lua = files("fairness.store") / "lua"
-    return "\n".join((lua / f"{part}.lua").read_text(encoding="utf-8") for part in PARTS)
+    """The whole script. Every call makes its functions anew, hence the two functions around them:
+
+    - Those of rare verbs are made when the first such verb is met (call.lua).
+    - A variable of an enclosing function is bound at once; one of the same function, after a
+      search among all that were bound before. So what builds on the state is a function within
+      (which may name 60 variables from outside).
+    """
+    return "\n".join(
+        (
+            *(_part(name) for name in STATE),
+            "return (function()",
+            *(_part(name) for name in VERBS),
+            "local function define_rare_verbs()",
+            *(_part(name) for name in RARE_VERBS),
+            "end",
+            *(_part(name) for name in CALL),
+            "end)()",
+        )
+    )
+
+
+def _part(name: str) -> str:
+    return (files("fairness.store") / "lua" / f"{name}.lua").read_text(encoding="utf-8")
 
 
 def _decode(raw: Any) -> Reply:
@@ -138,45 +167,29 @@ class RedisQueue:
             await pubsub.aclose()  # type: ignore[no-untyped-call]
 
     async def clients(self) -> list[ClientState]:
-        """Read every known client in one transaction, with its waiting count in a second."""
-        key = f"{self._prefix}:"
+        """Every known client, read page by page: each page is true, not all at one moment."""
+        found: dict[bytes, bytes] = {}
         try:
-            async with self._redis.pipeline(transaction=True) as pipe:
-                for zset in ("backlogged", "active", "idle"):
-                    pipe.zrange(f"{key}{zset}", 0, -1, withscores=True)
-                pipe.hgetall(f"{key}running")
-                pipe.hgetall(f"{key}usage")
-                pipe.hget(f"{key}pool", "virtual_time")
-                backlogged, active, idle, running, usage, floor = await pipe.execute()
-            async with self._redis.pipeline(transaction=False) as pipe:
-                for client, _ in backlogged:
-                    pipe.zcard(f"{key}line:{client}")
-                lines = await pipe.execute()
+            floor = float(await self._redis.hget(f"{self._prefix}:pool", "virtual_time") or 0)
+            async for page in self._pages(f"{self._prefix}:clients"):
+                found |= page
         except (RedisError, OSError) as error:
             raise StoreUnavailableError(str(error)) from error
-        counters = dict([*idle, *active, *backlogged])
-        waiting = dict(zip((client for client, _ in backlogged), lines, strict=True))
-        return [
-            _client_state(
-                name,
-                float(counters.get(name, floor or 0)),
-                int(waiting.get(name, 0)),
-                int(running.get(name, 0)),
-                usage.get(name, "0 0 0 0"),
+        return [_client_state(name.decode(), found[name], floor) for name in sorted(found)]
+
+    async def _pages(self, key: str) -> AsyncIterator[dict[bytes, bytes]]:
+        """A hash of binary values, a bounded part of it at a time."""
+        cursor = None
+        while cursor != 0:
+            answer: Any = self._redis.execute_command(  # type: ignore[no-untyped-call]
+                "HSCAN", key, cursor or 0, "COUNT", PAGE, NEVER_DECODE=True
             )
-            for name in sorted({*counters, *usage})
-        ]
+            cursor, page = await answer
+            yield page
 
 
-def _client_state(name: str, counter: float, waiting: int, running: int, usage: str) -> ClientState:
-    input_tokens, cached, output, service = usage.split()
-    return ClientState(
-        name,
-        counter,
-        waiting,
-        running,
-        int(input_tokens),
-        int(cached),
-        int(output),
-        float(service),
-    )
+def _client_state(name: str, record: bytes, floor: float) -> ClientState:
+    counter, service, used_input, cached, output, waiting, running = CLIENT.unpack_from(record)
+    if not waiting and not running:
+        counter = max(counter, floor)
+    return ClientState(name, counter, waiting, running, used_input, cached, output, service)

@@ -1,9 +1,9 @@
 """Clients that a pool has heard of and that do nothing now, written as the store represents them.
 
-Coming by a million idle clients honestly takes a million requests. Instead they are written to the
-keys of fairness/store/lua/state.lua, which no other module outside of the store knows; a test
-holds them against what `RedisQueue.clients` reads. Their counters are so high that V never reaches
-them: the store keeps them while the others are served.
+Coming by a million idle clients honestly takes a million requests. Instead their records are
+written as fairness/store/lua/layouts.lua does, which no other module outside of the store knows; a
+test holds them against what `RedisQueue.clients` reads. Their counters are so high that V never
+reaches them: the store keeps them while the others are served.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import redis
 
 from fairness.store.connection import SCHEMA
+from fairness.store.redis_store import CLIENT
 
 CHUNK = 1000
 FAR_ABOVE_V = 1e12
@@ -23,15 +24,14 @@ def idle_name(number: int) -> str:
 
 def add_idle_clients(server: redis.Redis, pool: str, count: int) -> None:
     """Make a pool know `count` more clients, each with its totals of past service."""
-    key = f"{SCHEMA}:{{{pool}}}:"
     for start in range(0, count, CHUNK):
         numbers = range(start, min(start + CHUNK, count))
-        with server.pipeline(transaction=False) as pipe:
-            pipe.zadd(f"{key}idle", {idle_name(n): FAR_ABOVE_V + 1.37 * n for n in numbers})
-            pipe.hset(f"{key}usage", mapping={idle_name(n): _usage(n) for n in numbers})
-            pipe.execute()
+        server.hset(
+            f"{SCHEMA}:{{{pool}}}:clients", mapping={idle_name(n): _record(n) for n in numbers}
+        )
 
 
-def _usage(number: int) -> str:
+def _record(number: int) -> bytes:
     input_tokens, output_tokens = 10_000 + number, 5_000 + 2 * number
-    return f"{input_tokens} 0 {output_tokens} {input_tokens + 2 * output_tokens}"
+    service = input_tokens + 2 * output_tokens
+    return CLIENT.pack(FAR_ABOVE_V + 1.37 * number, service, input_tokens, 0, output_tokens, 0, 0)

@@ -31,7 +31,7 @@ OTHER_REPLICA = Sender("replica", "replica-2")
 POOL = "tiny"
 PREFIX = f"{SCHEMA}:{{{POOL}}}:"
 # Keys of what has not ended; none is left when nothing waits or runs.
-TEMPORARY = ("request:", "line:", "leases:", "routed:", "void:", "arrivals", "unseen", "running")
+TEMPORARY = ("requests", "line:", "leases:", "routed:", "void:", "arrivals", "unseen", "backlogged")
 
 
 @dataclass
@@ -119,8 +119,11 @@ class Pool:
         """Clients with neither waiting nor running requests that are remembered all the same."""
         if self.redis is None:
             assert isinstance(self.queue, MemoryQueue)
-            return list(self.queue.pool._idle)
-        return list(await self.redis.zrange(f"{PREFIX}idle", 0, -1))
+            v = self.queue.pool._v
+        else:
+            v = float(await self.redis.hget(f"{PREFIX}pool", "virtual_time") or 0)
+        states = await self.queue.clients()
+        return [s.client for s in states if not s.waiting and not s.running and s.counter > v]
 
     async def leftovers(self) -> list[str]:
         """What should be gone when nothing is waiting or running."""
@@ -128,7 +131,9 @@ class Pool:
             assert isinstance(self.queue, MemoryQueue)
             return [kind for kind, count in self.queue.pool.leftovers().items() if count]
         keys = [key async for key in self.redis.scan_iter(f"{PREFIX}*")]
-        return sorted(key for key in keys if key.removeprefix(PREFIX).startswith(TEMPORARY))
+        left = [key for key in keys if key.removeprefix(PREFIX).startswith(TEMPORARY)]
+        running = [state.client for state in await self.queue.clients() if state.running]
+        return sorted(left + running)
 
     async def forget_everything(self) -> None:
         """The store comes back empty."""

@@ -129,7 +129,9 @@ async def test_the_engine_learns_the_global_counter_and_nothing_counts_twice(set
     grant = await setup.submit("r1", "alice")
     setup.link.open(token(grant, "alice"))
     # Another replica has charged alice 500 meanwhile.
-    await setup.redis.zincrby(f"{SCHEMA}:{{tiny}}:active", 500, "alice")
+    call = Call()
+    call.resync_client("alice", 500 + (await setup.state("alice"))[0])
+    await setup.queue.execute(Sender("replica", "replica-2"), call)
     for output in (3, 9):
         setup.engine.runs(grant.lease, "alice", prompt=8, output=output)
         async with asyncio.timeout(5):

@@ -8,22 +8,58 @@
 --   unknown   leases charged or settled here that the store should know and does not
 --   pool      after the verb of that name (pool.lua)
 --   lost      "1" if this sender must resync
-local v_before = pool.virtual_time
+
+-- Read at once what the verbs speak of, and then the clients of those requests.
+local function read_all()
+  local named = {}
+  local at = HEADER + 1
+  while at <= #ARGV do
+    local of = speaks_of[ARGV[at]]
+    if of then
+      local id = of.lease and split_lease(ARGV[at + 1 + of.lease]) or of.request and ARGV[at + 1 + of.request]
+      if id then
+        requests:want(id)
+        named[#named + 1] = id
+      end
+      if of.client then clients:want(ARGV[at + 1 + of.client]) end
+    end
+    at = at + 2 + tonumber(ARGV[at + 1])
+  end
+  requests:fetch()
+  for _, id in ipairs(named) do
+    local request = requests:get(id)
+    if request then clients:want(request.client) end
+  end
+  if pool.last_left then clients:want(pool.last_left) end
+  clients:fetch()
+  if KIND == 'replica' then voids_of(SENDER):all() end
+end
+
+setmetatable(verbs, {__index = function(_, name)
+  define_rare_verbs()
+  return rawget(verbs, name) or error('unknown verb ' .. name)
+end})
+read_all()
 local at = HEADER + 1
 while at <= #ARGV do
   local count = tonumber(ARGV[at + 1])
   verbs[ARGV[at]](unpack(ARGV, at + 2, at + 1 + count))
   at = at + 2 + count
 end
-grant_all()
-if pool.virtual_time > v_before then drop_idle() end
-write_usage()
+local published = grant_all()
+write_all()
+for router, grants in pairs(published) do
+  call('PUBLISH', key_of('grants', router), cjson.encode(grants))
+end
 
 local counters, voided = {}, {}
-for client in pairs(reply.counters) do
-  counters[#counters + 1] = client
-  counters[#counters + 1] = text(standing(client).counter or pool.virtual_time)
+for name in pairs(reply.counters) do
+  counters[#counters + 1] = name
+  counters[#counters + 1] = text(counter_of(clients:get(name)))
 end
-if KIND == 'replica' then voided = call('HKEYS', void_key(SENDER)) end
-write_pool()
+if KIND == 'replica' then
+  for lease, void in pairs(voids_of(SENDER):all()) do
+    if void then voided[#voided + 1] = lease end
+  end
+end
 return {reply.grants, reply.gone, counters, voided, reply.unknown, reply.pool, {LOST and '1' or '0'}}

@@ -2,12 +2,12 @@
 -- not yet seen by its replica: taken back, the slot returns when the replica confirms.
 -- Seen: the replica notices the closed connection and settles itself. Idempotent.
 verbs.cancel = function(id)
-  local request = load(id)
+  local request = requests:get(id)
   if not request then return end
   if not request.replica then
-    dequeue(request.client, id)
-    finish(id, request)
+    dequeue(clients:get(request.client), request)
+    requests:delete(id)
   elseif not request.arrived then
-    take_back(id, request)
+    take_back(request)
   end
 end

@@ -5,11 +5,11 @@
 -- LONGEST is the longest prompt it can take, in tokens: no estimate is larger.
 -- O(log replicas).
 verbs.offer = function(url, limit, arrived, version, longest)
-  local key = replica_key(SENDER)
-  local known = call('HMGET', key, 'granted', 'version')
-  if tonumber(version) <= tonumber(known[2] or '-1') then return end
-  local granted = math.max(tonumber(known[1] or '0'), tonumber(arrived))
-  call('HSET', key, 'url', url, 'limit', limit, 'granted', granted, 'version', version)
+  local offer = offers:get(SENDER)
+  limit, version = tonumber(limit), tonumber(version)
+  if version <= offer.version then return end
+  offer.url, offer.limit, offer.version = url, limit, version
+  offer.granted = math.max(offer.granted, tonumber(arrived))
   pool.longest = tonumber(longest)
-  set_credits(SENDER, tonumber(limit) - granted)
+  set_credits(offer, limit - offer.granted)
 end

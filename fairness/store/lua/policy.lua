@@ -2,7 +2,8 @@
 -- that knows it. REASON names who wants it (one deployment of the application, one admin's
 -- request) and is heeded once, so that a restarted router does not undo what came later.
 verbs.policy = function(name, reason)
-  if call('SADD', REASONS, reason) == 1 then
-    pool.policy, pool.policy_version = name, pool.policy_version + 1
-  end
+  local reasons = plain_set('reasons')
+  if reasons:has(reason) then return end
+  reasons:add(reason, true)
+  pool.policy, pool.policy_version = name, pool.policy_version + 1
 end

@@ -16,22 +16,19 @@ predictors.quantile = function(history)
   return history[math.max(1, math.ceil(LEVEL * #history))]
 end
 
-local function outputs_of(client)
-  local history = {}
-  for length in (call('HGET', OUTPUTS, client) or ''):gmatch('%d+') do history[#history + 1] = tonumber(length) end
-  return history
-end
+local LENGTH, LENGTH_BYTES = '<I4', 4
 
--- Output tokens to charge in advance.
+-- Output tokens to charge in advance. An unknown client has no history.
 local function predicted(client)
   if WINDOW == 0 then return 0 end
-  return SHARE * predictors[PREDICTOR](outputs_of(client))
+  local history = {}
+  for at = 1, #client.outputs, LENGTH_BYTES do history[#history + 1] = struct.unpack(LENGTH, client.outputs, at) end
+  return SHARE * predictors[PREDICTOR](history)
 end
 
--- Kept as long as the client is known (state.lua): O(WINDOW) a settled request, bounded memory.
+-- Kept as long as the client is known: bounded memory.
 local function remember_output(client, output)
-  if WINDOW == 0 or not standing(client).set then return end
-  local history = outputs_of(client)
-  history[#history + 1] = output
-  call('HSET', OUTPUTS, client, table.concat(history, ' ', math.max(1, #history - WINDOW + 1)))
+  if WINDOW == 0 or not known(client) then return end
+  client.outputs = (client.outputs .. struct.pack(LENGTH, output)):sub(-WINDOW * LENGTH_BYTES)
+  client.changed = true
 end

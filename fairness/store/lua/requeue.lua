@@ -3,22 +3,19 @@
 -- lift. Idempotent: a lease that is over is ignored; if the request is over with it, it is named
 -- gone, and the router submits it anew.
 verbs.requeue = function(lease)
-  local id, request = load_lease(lease)
-  if not id then
-    id = split_lease(lease)
-    if call('EXISTS', request_key(id)) == 0 then reply.gone[#reply.gone + 1] = id end
+  local request = leased_request(lease)
+  if not request then
+    local id = split_lease(lease)
+    if not requests:get(id) then reply.gone[#reply.gone + 1] = id end
     return
   end
-  call('ZREM', LOAD, request.replica) -- until it offers again: the next grant goes elsewhere
-  refund(request)
-  void(id, request, '')
-  release(id, request)
-  call('HDEL', request_key(id), 'replica', 'arrived', 'input', 'cached', 'output', 'charged', 'reserved')
-  if request.router ~= SENDER then -- the lease was resynced by its replica, which knew no router
-    call('HSET', request_key(id), 'router', SENDER)
-    call('SADD', routed_key(SENDER), id)
-  end
-  local known = standing(request.client)
-  place(request.client, BACKLOGGED, known.counter or virtual_time())
-  stand_in_line(request.client, id, request.seq)
+  withdraw(request.replica) -- the next grant goes elsewhere
+  local client = clients:get(request.client)
+  refund(client, request)
+  void(request, '')
+  release(client, request)
+  request.replica, request.arrived, request.reserved = nil, false, 0
+  set_totals(request, 0, 0, 0, 0)
+  request.router = SENDER -- the lease may have been resynced by its replica, which knew no router
+  stand_in_line(client, request)
 end

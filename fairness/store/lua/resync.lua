@@ -8,52 +8,52 @@ verbs.resync_pool = function(v, policy, version)
   if version > pool.policy_version then pool.policy, pool.policy_version = policy, version end
   if v <= pool.virtual_time then return end
   pool.virtual_time = v
-  for _, client in ipairs(call('ZRANGEBYSCORE', BACKLOGGED, '-inf', '(' .. text(v))) do
-    place(client, BACKLOGGED, v)
+  for _, name in ipairs(call('ZRANGEBYSCORE', backlogged.key, '-inf', '(' .. text(v))) do clients:want(name) end
+  clients:fetch()
+  local name, counter = backlogged:lowest()
+  while name and counter < v do
+    set_counter(clients:get(name), v)
+    name, counter = backlogged:lowest()
   end
 end
 
 -- resync_client CLIENT COUNTER: its counter was at least this.
-verbs.resync_client = function(client, counter)
-  local known = standing(client)
-  counter = math.max(tonumber(counter), known.counter or 0)
-  place(client, known.set or IDLE, counter)
-  rest_unless_backlogged(client)
+verbs.resync_client = function(name, counter)
+  local client = clients:get(name)
+  begin(client)
+  set_counter(client, math.max(tonumber(counter), client.counter))
 end
 
 -- resync_lease LEASE CLIENT WEIGHT INPUT CACHED OUTPUT: this replica holds it. A lease known
 -- here takes the larger totals; an unknown one begins, unless a later lease of its request is
 -- known. Of two replicas with the same lease (the grant was lost and made again) the one that
 -- has seen it keeps it.
-verbs.resync_lease = function(lease, client, weight, input, cached, output)
+verbs.resync_lease = function(lease, name, weight, input, cached, output)
   local id, attempt = split_lease(lease)
-  local request = load(id)
+  local request = requests:get(id)
+  local client = clients:get(request and request.client or name)
   local waits = request and not request.replica
   if request and not (request.replica == SENDER and request.attempt == attempt) then
     if request.attempt > attempt or (request.attempt == attempt and (waits or request.arrived)) then return end
     if not waits then
-      refund(request)
-      void(id, request, '')
-      release(id, request)
+      refund(client, request)
+      void(request, '')
+      release(client, request)
       request.replica = nil
     end
   end
   if not request then
-    if REPEATED or call('SISMEMBER', settled_key(SENDER), lease) == 1 then return end -- it has ended since
-    pool.seq = pool.seq + 1
-    request = {client = client, router = '', weight = tonumber(weight), bytes = 0, seq = pool.seq}
-    call('HSET', request_key(id), 'client', client, 'router', '', 'weight', weight, 'bytes', 0, 'seq', pool.seq)
+    if REPEATED or plain_set('settled', SENDER):has(lease) then return end -- it has ended since
+    request = new_request(id, name, '', tonumber(weight), 0, attempt)
+    begin(client)
   end
   if not request.replica then
-    hold(id, request, SENDER, attempt, 0, 0)
-    if waits then dequeue(request.client, id) end
-    local known = standing(request.client)
-    if not known.set then place(request.client, ACTIVE, virtual_time()) else rest_unless_backlogged(request.client) end
+    hold(client, request, SENDER, attempt, 0, 0)
+    if waits then dequeue(client, request) end
   end
-  call('HDEL', void_key(SENDER), lease)
-  call('ZREM', UNSEEN, lease)
-  call('HSET', request_key(id), 'arrived', 1)
+  voids_of(SENDER):delete(lease)
+  see(request)
   input, cached = math.max(tonumber(input), request.input), math.max(tonumber(cached), request.cached)
   output = math.max(tonumber(output), request.output)
-  set_totals(id, request, input, cached, output, service_of(input, cached, math.max(output, request.reserved)))
+  set_totals(request, input, cached, output, service_of(input, cached, math.max(output, request.reserved)))
 end

@@ -5,13 +5,20 @@
 --             the sender acknowledges a call in which it was told
 -- Calls with number 0 are not counted.
 local REPEATED, LOST = false, false
+local calls_known -- what to remember of its calls
 if NUMBER > 0 then
   local seen, lost = (call('HGET', CALLS, SENDER) or '0 0'):match('(%d+) (%d+)')
   seen, lost = tonumber(seen), tonumber(lost)
   REPEATED = NUMBER <= seen
-  if seen <= ACKED then call('DEL', settled_key(SENDER)) end -- it has heard of all its settlements
+  -- It has heard of all its settlements.
+  if KIND == 'replica' and seen <= ACKED then plain_set('settled', SENDER):clear() end
   if seen < ACKED then lost = NUMBER elseif ACKED >= lost then lost = 0 end
   LOST = lost > 0
-  call('HSET', CALLS, SENDER, string.format('%d %d', math.max(seen, NUMBER), lost))
+  calls_known = string.format('%d %d', math.max(seen, NUMBER), lost)
 end
 call('ZADD', KIND == 'router' and ROUTERS or REPLICAS, NOW, SENDER)
+
+local function write_session()
+  if calls_known then call('HSET', CALLS, SENDER, calls_known) end
+  calls_known = nil
+end

@@ -5,34 +5,38 @@
 -- O(log clients).
 local LEARNING_RATE = 0.05 -- of tokens a byte, which estimates the next prompts; at most one
 
-local function settle(id, request, input, cached, output)
-  set_charge(id, request, input, cached, output, service_of(input, cached, output))
-  release(id, request)
-  finish(id, request)
+local function settle(request, input, cached, output)
+  local client = clients:get(request.client)
+  set_charge(client, request, input, cached, output, service_of(input, cached, output))
+  release(client, request)
+  requests:delete(request.id)
   reply.counters[request.client] = true
+  return client
 end
 
 local function confirm(lease, payer, input, cached, output)
-  call('HDEL', void_key(SENDER), lease)
-  local weight, client = payer:match('^(%S+) (.*)$')
+  voids_of(SENDER):delete(lease)
+  local weight, name = payer:match('^(%S+) (.*)$')
   local service = service_of(input, cached, output)
-  if not client or service == 0 then return end
+  if not name or service == 0 then return end
+  local client = clients:get(name)
   add_to_counter(client, service / tonumber(weight))
   count_usage(client, input, cached, output, service)
-  reply.counters[client] = true
+  reply.counters[name] = true
 end
 
+speaks_of.settle = {lease = 1}
 verbs.settle = function(lease, input, cached, output)
   input, cached, output = tonumber(input), tonumber(cached), tonumber(output)
-  local payer = call('HGET', void_key(SENDER), lease)
-  if payer then return confirm(lease, payer, input, cached, output) end
-  local id, request = held(lease)
-  if not id then return end
-  settle(id, request, input, cached, output)
-  if NUMBER > 0 then call('SADD', settled_key(SENDER), lease) end
+  local void = voids_of(SENDER):get(lease)
+  if void then return confirm(lease, void.payer, input, cached, output) end
+  local request = held(lease)
+  if not request then return end
+  local client = settle(request, input, cached, output)
+  if NUMBER > 0 then plain_set('settled', SENDER):add(lease, true) end
   if input > 0 and request.bytes > 0 then
     local rate = pool.tokens_per_byte
     pool.tokens_per_byte = rate + LEARNING_RATE * (math.min(1, input / request.bytes) - rate)
   end
-  if output > 0 then remember_output(request.client, output) end
+  if output > 0 then remember_output(client, output) end
 end

@@ -1,12 +1,20 @@
 -- sweep: end what the dead have left behind. Bounded work a call; sent every second.
 -- A silent replica's leases are settled with what was charged; a silent router's waiting
 -- requests are dropped; a grant that no replica has seen in time is taken back.
+--
+-- It looks at whole sets as they are stored, so before each look what has changed is written.
 local SWEEP_LIMIT = 100
+
+local function write_and_forget()
+  write_all()
+  for _, view in ipairs(hashes) do view:forget() end
+  for _, view in ipairs(sets) do view:forget() end
+end
 
 -- Some of a set's members, in a repeatable order when that is all of them.
 local function some(key)
   local members = call('SRANDMEMBER', key, SWEEP_LIMIT)
-  table.sort(members)
+  table.sort(members, function(a, b) return before(0, a, 0, b) end)
   return members
 end
 
@@ -16,31 +24,27 @@ local function forget_sender(senders, name)
 end
 
 local function sweep_replica(replica)
-  call('ZREM', LOAD, replica)
-  for _, id in ipairs(some(leases_key(replica))) do
-    local request = load(id)
-    if request then
-      settle(id, request, request.input, request.cached, request.output)
-    else
-      call('SREM', leases_key(replica), id)
-    end
+  withdraw(replica)
+  for _, id in ipairs(some(key_of('leases', replica))) do
+    local request = requests:get(id)
+    settle(request, request.input, request.cached, request.output)
   end
-  if call('EXISTS', leases_key(replica)) == 0 then
+  write_and_forget()
+  if call('EXISTS', key_of('leases', replica)) == 0 then
     forget_sender(REPLICAS, replica)
-    call('DEL', replica_key(replica), void_key(replica), settled_key(replica))
+    call('HDEL', offers.key, replica)
+    call('DEL', key_of('void', replica), key_of('settled', replica))
   end
 end
 
 local function sweep_router(router)
-  for _, id in ipairs(some(routed_key(router))) do
-    call('SREM', routed_key(router), id) -- leases end by their replica or as unseen
-    local request = load(id)
-    if request and not request.replica then
-      dequeue(request.client, id)
-      finish(id, request)
-    end
+  for _, id in ipairs(some(key_of('routed', router))) do -- leases end by their replica or as unseen
+    local request = requests:get(id)
+    dequeue(clients:get(request.client), request)
+    requests:delete(id)
   end
-  if call('EXISTS', routed_key(router)) == 0 then forget_sender(ROUTERS, router) end
+  write_and_forget()
+  if call('EXISTS', key_of('routed', router)) == 0 then forget_sender(ROUTERS, router) end
 end
 
 -- When nobody swept for a while, it was this store that was away, not its senders: they get
@@ -52,18 +56,16 @@ local function forgive_absence()
   for _, senders in ipairs({ROUTERS, REPLICAS}) do
     for _, sender in ipairs(call('ZRANGE', senders, 0, -1)) do call('ZADD', senders, NOW, sender) end
   end
-  for _, lease in ipairs(call('ZRANGE', UNSEEN, 0, -1)) do call('ZINCRBY', UNSEEN, away, lease) end
+  for _, id in ipairs(call('ZRANGE', unseen.key, 0, -1)) do call('ZINCRBY', unseen.key, away, id) end
 end
 
 verbs.sweep = function()
+  write_and_forget()
   forgive_absence()
   local silent = NOW - SENDER_TTL
   for _, replica in ipairs(call('ZRANGEBYSCORE', REPLICAS, '-inf', silent, 'LIMIT', 0, 4)) do sweep_replica(replica) end
   for _, router in ipairs(call('ZRANGEBYSCORE', ROUTERS, '-inf', silent, 'LIMIT', 0, 4)) do sweep_router(router) end
-  for _, lease in ipairs(call('ZRANGEBYSCORE', UNSEEN, '-inf', NOW, 'LIMIT', 0, SWEEP_LIMIT)) do
-    local id, request = load_lease(lease)
-    call('ZREM', UNSEEN, lease)
-    if id then take_back(id, request) end
+  for _, id in ipairs(call('ZRANGEBYSCORE', unseen.key, '-inf', NOW, 'LIMIT', 0, SWEEP_LIMIT)) do
+    take_back(requests:get(id))
   end
-  drop_idle()
 end

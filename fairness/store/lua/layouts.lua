@@ -1,0 +1,63 @@
+-- What is kept of a client, of a request, of a replica's offer and of a lease taken back.
+
+-- A client: always a record, of an unknown one too.
+-- counter; service, input, cached, output: used in all; waiting, running: how many; outputs: packed
+-- lengths of its last answers (predict.lua). redis_store.py reads it, too.
+local CLIENT = '<ddi8i8i8I4I4'
+
+local function decode_client(raw, name)
+  if not raw then
+    return {name = name, counter = 0, service = 0, input = 0, cached = 0, output = 0, waiting = 0, running = 0, outputs = ''}
+  end
+  local counter, service, input, cached, output, waiting, running, rest = struct.unpack(CLIENT, raw)
+  return {name = name, counter = counter, service = service, input = input, cached = cached, output = output,
+          waiting = waiting, running = running, outputs = raw:sub(rest)}
+end
+
+local function encode_client(c)
+  return struct.pack(CLIENT, c.counter, c.service, c.input, c.cached, c.output, c.waiting, c.running) .. c.outputs
+end
+
+-- A request, and its lease if it has one: then `replica` is set, `charged` and what follows mean
+-- that lease, and `arrived` is true once the replica has seen it. Text may hold any bytes.
+local REQUEST = '<BdI8I8I8ddi8i8i8I4c0I4c0'
+local WAITS, LEASED, ARRIVED = 0, 1, 2
+
+local function decode_request(raw, id)
+  if not raw then return false end
+  local stage, weight, bytes, seq, attempt, charged, reserved, input, cached, output, client, router, rest =
+    struct.unpack(REQUEST, raw)
+  return {id = id, weight = weight, bytes = bytes, seq = seq, attempt = attempt, charged = charged, reserved = reserved,
+          input = input, cached = cached, output = output, client = client, router = router,
+          replica = stage ~= WAITS and raw:sub(rest) or nil, arrived = stage == ARRIVED}
+end
+
+local function encode_request(r)
+  local stage = not r.replica and WAITS or r.arrived and ARRIVED or LEASED
+  return struct.pack(REQUEST, stage, r.weight, r.bytes, r.seq, r.attempt, r.charged, r.reserved, r.input, r.cached, r.output,
+                     #r.client, r.client, #r.router, r.router) .. (r.replica or '')
+end
+
+-- A replica's offer; credits: how many grants it takes now.
+local OFFER = '<dddd'
+
+local function decode_offer(raw, replica)
+  if not raw then return {replica = replica, granted = 0, version = -1, credits = 0} end
+  local limit, granted, version, credits, rest = struct.unpack(OFFER, raw)
+  return {replica = replica, limit = limit, granted = granted, version = version, credits = credits, url = raw:sub(rest)}
+end
+
+local function encode_offer(o) return struct.pack(OFFER, o.limit, o.granted, o.version, o.credits) .. o.url end
+
+local requests = records(key_of('requests'), decode_request, encode_request)
+local clients = records(key_of('clients'), decode_client, encode_client)
+local offers = records(key_of('offers'), decode_offer, encode_offer)
+
+-- Leases taken back from a replica -> who pays.
+local function decode_void(payer) return payer and {payer = payer} end
+local function encode_void(void) return void.payer end
+local voids = {}
+local function voids_of(replica)
+  voids[replica] = voids[replica] or records(key_of('void', replica), decode_void, encode_void)
+  return voids[replica]
+end
