@@ -35,6 +35,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import secrets
 import signal
 import sys
 import tempfile
@@ -120,7 +121,7 @@ class Bench:
                     Process(
                         "loadtests.bench_queue.router_process",
                         {
-                            "name": f"bench-router-{count}-{number}",
+                            "name": f"bench-router-{secrets.token_hex(4)}",  # one life
                             "url": self._server.url,
                             "leases": self._leases,
                         },

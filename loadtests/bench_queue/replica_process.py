@@ -40,6 +40,7 @@ class Replica:
         self._session = Session(queue, Sender("replica", name))
         self._window = window
         self._open: list[str] = []  # leases to settle
+        self._taken_back: set[str] = set()
         self._arrived = 0
         self._versions = itertools.count(1)
         self.settled = 0
@@ -57,7 +58,7 @@ class Replica:
             leases, self._open = self._open[:CALL_LIMIT], self._open[CALL_LIMIT:]
             limit = self._arrived - len(self._open) + self._window
             beat = time.monotonic() >= next_beat
-            if leases or beat or limit != said:
+            if leases or beat or limit != said or self._taken_back:
                 call = Call()
                 if beat:
                     call.heartbeat()
@@ -65,9 +66,15 @@ class Replica:
                 for lease in leases:
                     call.settle(lease, USAGE)
                 call.offer(URL, limit, self._arrived, next(self._versions), LONGEST)
-                await self._session.execute(call)
+                for lease in self._taken_back:
+                    call.settle(lease, Usage())
+                reply = await self._session.execute(call)
                 self.settled += len(leases)
                 said = limit
+                # Those that ended with the load before anybody told of them: confirmed, so that
+                # their slots return.
+                self._arrived += len(set(reply.voided) - self._taken_back)
+                self._taken_back = set(reply.voided)
             await asyncio.sleep(REPORT_S)
 
 
