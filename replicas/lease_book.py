@@ -27,6 +27,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 
 from fairness.grant_token import GrantToken
 from fairness.store.contract import Usage
@@ -249,9 +250,10 @@ class LeaseBook:
             lease.reported = None
             self._changed[name] = lease
 
-    def settlements(self) -> list[tuple[str, Usage]]:
-        """Leases that are over and not yet confirmed; repeat them until `confirm`ed."""
-        return list(self._unconfirmed.items())
+    def settlements(self, limit: int | None = None) -> list[tuple[str, Usage]]:
+        """Leases that are over and not yet confirmed, the oldest first; repeat them until
+        `confirm`ed."""
+        return list(islice(self._unconfirmed.items(), limit))
 
     def confirm(self, settlements: Iterable[tuple[str, Usage]]) -> None:
         """The store has these."""

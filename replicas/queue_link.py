@@ -147,7 +147,7 @@ class QueueLink:
             if self._book.busy or self._wants_exchange():
                 await self._exchange_with_engine()
                 self._give_up(asyncio.get_running_loop().time())
-                if self._book.settlements() or self._book.limit != self._said_limit:
+                if self._book.settlements(1) or self._book.limit != self._said_limit:
                     self._for_store.set()
             await asyncio.sleep(self._settings.report_interval_s)
 
@@ -164,7 +164,7 @@ class QueueLink:
             charging = self._book.busy and now >= next_charge
             if charging:
                 next_charge = now + self._settings.charge_interval_s
-            settlements = self._book.settlements()[:CALL_LIMIT]
+            settlements = self._book.settlements(CALL_LIMIT)
             if charging or call or settlements or self._book.limit != self._said_limit:
                 await self._report(call, settlements, charging)
             if self._book.draining and not self._book.busy:
@@ -307,5 +307,5 @@ class QueueLink:
                 self._heard[client] = (counter, marks[client])
         if self._bases or self._new_policy:
             self._for_engine.set()
-        if unknown:
+        if unknown or len(self._book.settlements(CALL_LIMIT)) == CALL_LIMIT:
             self._for_store.set()
