@@ -8,12 +8,12 @@ ARGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help env model serve demo test test-unit lint format bench-path bench-queue chaos lock clean redis-server
+.PHONY: help env model serve demo test test-unit lint format bench-path bench-queue bench-scheduler chaos lock clean redis-server
 
 help:  ## Show this text.
 	@echo 'Fairlane: LLM serving on Ray Serve and vLLM where each client gets its fair share.'
 	@echo
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo 'First time:  make demo          (makes the environment, two to four minutes)'
 	@echo 'Variables:   PYTHON=python3.11  the interpreter for `make env`'
@@ -57,6 +57,9 @@ bench-path: env  ## Measure what Fairlane adds to vLLM's own server, token by to
 
 bench-queue: env  ## Measure the global queue on Valkey and Redis: grants, latency, CPU, memory.
 	@exec $(BIN)/python -m loadtests.bench_queue $(ARGS)
+
+bench-scheduler: env  ## Measure what fairness costs in each step of vLLM's scheduler.
+	@exec $(BIN)/python -m loadtests.bench_scheduler $(ARGS)
 
 chaos: env  ## Kill, stall and cut off each part under load; every request must end.
 	@exec $(BIN)/python -m loadtests.chaos $(ARGS)

@@ -9,9 +9,13 @@ Places are handed out like numbers at a counter: a ``push`` takes the next highe
 lines they tell exactly where each item would stand in one single deque. That makes FCFS (the
 lowest place first) the same as a plain deque, prepends included, and needs no clock.
 
+An item that leaves for a while and must not lose its place takes it along (``place_of``,
+``next_place``) and comes back to it (``insert``).
+
 Cost: ``push``, ``prepend``, ``pop``, ``peek`` and ``remove`` are O(1) plus at most an O(log n)
 heap operation, n being the backlogged clients (amortised; see ``lowest_first`` for the
-repairs). Nothing searches a line. Iterating sorts all items.
+repairs). Nothing searches a line. Iterating sorts all items; an ``insert`` that is not at the
+tail sorts its line.
 """
 
 from collections import OrderedDict
@@ -55,10 +59,34 @@ class FairQueue(Generic[T]):
             ValueError: the item is queued already.
         """
         line = self._line_for(client, item)
-        line[item] = (self._rank, self._next_back)
-        self._next_back += 1
+        line[item] = self.next_place()
         if len(line) == 1:
             self._order.add(client)
+
+    def insert(self, client: str, item: T, place: Place) -> None:
+        """Put an item into its client's line at a place that was given out before.
+
+        Raises:
+            ValueError: the item is queued already.
+        """
+        line = self._line_for(client, item)
+        ahead_of_others = bool(line) and place < next(reversed(line.values()))
+        line[item] = place
+        if ahead_of_others:
+            for other in sorted(line, key=line.__getitem__):
+                line.move_to_end(other)
+        if next(iter(line)) == item:
+            self._order.add(client)
+
+    def next_place(self) -> Place:
+        """Give out the place at the tail, to be used by an ``insert`` later."""
+        place = (self._rank, self._next_back)
+        self._next_back += 1
+        return place
+
+    def place_of(self, item: T) -> Place:
+        """Return where an item stands; KeyError if it is not here."""
+        return self._lines[self._client_of[item]][item]
 
     def prepend(self, client: str, item: T) -> None:
         """Put an item back at the head of its client's line.

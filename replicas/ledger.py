@@ -2,9 +2,10 @@
 
 A request lives through: **opened** (waiting for its first admission), **admitted** (its
 prompt is charged), any number of times **preempted** and admitted again (free), and
-**ended**. Tokens it **produced** are charged as they come. At the end, prompt tokens that
-were charged at the admission but never computed (the client went away in the middle of a
-long prefill) are refunded.
+**ended**. Tokens it **produced** are charged at the end of the step that made them. A
+streaming session is **continued** with more input when it has answered, and waits again. At the
+end, prompt tokens that were charged at the admission but never computed (the client went away in
+the middle of a long prefill) are refunded.
 
 So at every moment and exactly, for the requests of a client, with weight 1::
 
@@ -17,15 +18,22 @@ accepted.
 Several requests may belong to one **lease** (``n > 1``, lists of prompts); a lease adds them
 up. What changed since the last report is remembered, so that a report costs what changed.
 
-Nothing here knows vLLM. Cost: O(1) per event; memory: one record per live request, per lease
-until its end is reported, and per client until it is forgotten.
+``produced`` is the hot path: every running request, every step. It only counts names, in C, in
+small dictionaries of what runs: touching a few objects for each of 256 requests took a quarter
+of the time of vLLM's whole ``update_from_output``. The sums go where they belong when they are
+asked for: to a client with its counter, to a lease with the report.
+
+Nothing here knows vLLM. Cost: O(1) per event, and two dictionary entries counted up per token;
+memory: one record per live request, per lease until its end is reported, and per client until it
+is forgotten.
 """
 
 import logging
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from fairness.cost import ServiceCost
 from fairness.counters import VirtualTokenCounters
@@ -69,6 +77,13 @@ class Identity:
         return identity
 
 
+class Answer(Protocol):
+    """What a step made for one request: the tokens that the engine accepted, if any."""
+
+    request_id: str
+    new_token_ids: list[int]
+
+
 @dataclass(slots=True)
 class _Lease:
     waiting: int = 0
@@ -89,12 +104,13 @@ class _Request:
     client: str
     lease: str | None
     usage: _Lease  # its lease's, or one of its own that nobody reads
+    due: int  # prompt tokens to charge at the next admission
     waiting: bool = True
     admitted: bool = False
-    input: int = 0
     cached: int = 0
-    output: int = 0
-    computed: int = 0  # most prompt tokens ever computed; a preemption starts over from 0
+    charged: int = 0  # prompt tokens charged at the last admission that charged any
+    charged_to: int = 0  # where in its prompt they end
+    computed: int = 0  # most tokens ever computed; a preemption starts over from 0
 
 
 @dataclass(slots=True)
@@ -106,64 +122,81 @@ class Ledger:
     _requests: dict[str, _Request] = field(default_factory=dict)
     _clients: dict[str, _Client] = field(default_factory=dict)
     _leases: dict[str, _Lease] = field(default_factory=dict)
-    _changed_leases: set[str] = field(default_factory=set)
-    _changed_clients: set[str] = field(default_factory=set)
+    _changed_leases: set[str | None] = field(default_factory=set)
+    _gone: set[str] = field(default_factory=set)  # clients whose last charges are not reported
+    # Of the requests that run or have run: whom to charge. And per lease: output since the last
+    # report.
+    _payers: dict[str, str] = field(default_factory=dict)
+    _payers_lease: dict[str, str | None] = field(default_factory=dict)
+    _made: Counter[str | None] = field(default_factory=Counter)
 
     def client_of(self, request_id: str) -> str:
         """Return the client of a live request."""
         return self._requests[request_id].client
 
-    def opened(self, request_id: str, identity: Identity) -> None:
-        """Note a new request: it waits."""
+    def opened(self, request_id: str, identity: Identity, prompt_tokens: int) -> None:
+        """Note a new request with a prompt of this length: it waits."""
         client, lease = identity.client, identity.lease
         usage = _Lease() if lease is None else self._leases.setdefault(lease, _Lease())
         usage.waiting += 1
-        self._requests[request_id] = request = _Request(client, lease, usage)
+        self._changed_leases.add(lease)
+        self._requests[request_id] = _Request(client, lease, usage, prompt_tokens)
         self.counters.join(client, identity.weight, identity.counter)
         standing = self._clients.setdefault(client, _Client())
         standing.live += 1
         standing.waiting += 1
-        self._touch(request)
+
+    def continued(self, request_id: str, identity: Identity, new_tokens: int) -> None:
+        """Note more input for a session that has answered: it waits again, as a new request does.
+
+        So its client is lifted if nothing else of it waits: a session that lay idle has not saved
+        up its idle time. ``identity`` is that of the input; client and lease stay the session's.
+        """
+        request = self._requests[request_id]
+        request.due += new_tokens
+        self.counters.join(request.client, identity.weight, identity.counter)
+        self._wait(request)
 
     def admitted(self, request_id: str, prompt_tokens: int, cached: int) -> None:
         """Note that a request runs (again), and charge what of its prompt is new.
 
         Args:
-            prompt_tokens: the length of its prompt now.
+            prompt_tokens: the length of its prompt now. (A session's grows by its answers too.)
             cached: how many of them the prefix cache provides, on its first admission.
         """
         request = self._requests[request_id]
+        usage = request.usage
         self._stop_waiting(request)
-        # A streaming session grows its prompt and folds its output into it, both between
-        # admissions. For any other request nothing is new after the first.
-        new = max(0, prompt_tokens - request.input - request.output)
         if not request.admitted:
             request.admitted = True
-            request.usage.waiting -= 1
-            request.usage.running += 1
+            self._payers[request_id] = request.client
+            self._payers_lease[request_id] = request.lease
+            usage.waiting -= 1
+            usage.running += 1
             request.cached = cached
-            request.usage.cached += cached
-            self._charge(request, self.cost.of(new - cached, 0))
-        elif new:
-            self._charge(request, self.cost.of(new, 0))
-        request.input += new
-        request.usage.input += new
+            usage.cached += cached
+        else:
+            cached = 0
+        self._changed_leases.add(request.lease)
+        if new := request.due:
+            request.due = 0
+            request.charged = new
+            request.charged_to = prompt_tokens
+            usage.input += new
+            self.counters.charge(request.client, self.cost.of(new - cached, 0))
 
-    def produced(self, request_id: str, tokens: int) -> None:
-        """Charge output tokens that the engine accepted. (The hot path: once per token.)"""
-        request = self._requests[request_id]
-        request.output += tokens
-        request.usage.output += tokens
-        self._charge(request, self.cost.of(0, tokens))
+    def produced(self, answers: Iterable[Answer]) -> None:
+        """Charge what a step made for live requests. (The hot path: each request, each step.)"""
+        each = [answer.request_id for answer in answers for _ in answer.new_token_ids]
+        self.counters.charge_each(map(self._payers.__getitem__, each))
+        self._made.update(map(self._payers_lease.__getitem__, each))
 
     def preempted(self, request_id: str, computed: int) -> None:
         """Note that a running request waits again; ``computed`` tokens of it were computed."""
         request = self._requests[request_id]
         request.computed = max(request.computed, computed)
-        if not request.waiting:
-            request.waiting = True
-            self._clients[request.client].waiting += 1
-            self.counters.rejoin(request.client)
+        self.counters.rejoin(request.client)
+        self._wait(request)
 
     def ended(self, request_id: str, computed: int) -> str | None:
         """Close a request, for whatever reason it ended, and refund what was not computed.
@@ -172,27 +205,31 @@ class Ledger:
             computed: tokens computed for it, counted from the start of its prompt.
 
         Returns:
-            Its client, whose counter may have gone down; None if the request is unknown.
+            Its client if there was a refund: its counter has gone down.
         """
         request = self._requests.pop(request_id, None)
         if request is None:
             return None
         self._stop_waiting(request)
+        self._changed_leases.add(request.lease)
+        refund = 0.0
         if request.admitted:
+            del self._payers[request_id], self._payers_lease[request_id]
             request.usage.running -= 1
             done = max(request.cached, request.computed, computed)
-            if done < request.input:
-                unused = request.input - done
+            unused = min(request.charged, request.charged_to - done)
+            if unused > 0:
                 request.usage.input -= unused
-                self._charge(request, -self.cost.of(unused, 0))
+                refund = self.cost.of(unused, 0)
+                self.counters.charge(request.client, -refund)
         else:
             request.usage.waiting -= 1
         standing = self._clients[request.client]
         standing.live -= 1
         if not standing.live:
             del self._clients[request.client]
-        self._touch(request)
-        return request.client
+            self._gone.add(request.client)
+        return request.client if refund else None
 
     def report(self) -> tuple[list[list[Any]], dict[str, float]]:
         """Return what changed since the last report: leases, and clients' charges.
@@ -200,17 +237,22 @@ class Ledger:
         A lease with nothing waiting and nothing running has ended; it is reported this once
         and dropped. Clients with live requests are always among the charges.
         """
+        for lease, tokens in self._made.items():
+            if lease is not None:
+                self._leases[lease].output += tokens
+        changed = [lease for lease in self._changed_leases.union(self._made) if lease is not None]
+        self._made.clear()
+        self._changed_leases.clear()
         leases = []
-        for lease in self._changed_leases:
+        for lease in changed:
             usage = self._leases[lease]
             leases.append(
                 [lease, usage.waiting, usage.running, usage.input, usage.cached, usage.output]
             )
             if not usage.waiting and not usage.running:
                 del self._leases[lease]
-        self._changed_leases.clear()
-        clients = self._changed_clients.union(self._clients)
-        self._changed_clients.clear()
+        clients = self._gone.union(self._clients)
+        self._gone.clear()
         return leases, {client: self.counters.charged(client) for client in clients}
 
     def set_bases(self, bases: Mapping[str, float]) -> None:
@@ -221,17 +263,13 @@ class Ledger:
     def forget(self, clients: Iterable[str]) -> None:
         """Drop clients that have nothing live here and nothing left to report."""
         for client in clients:
-            if client not in self._clients and client not in self._changed_clients:
+            if client not in self._clients and client not in self._gone:
                 self.counters.forget(client)
 
-    def _charge(self, request: _Request, service: float) -> None:
-        self.counters.charge(request.client, service)
-        self._touch(request)
-
-    def _touch(self, request: _Request) -> None:
-        self._changed_clients.add(request.client)
-        if request.lease is not None:
-            self._changed_leases.add(request.lease)
+    def _wait(self, request: _Request) -> None:
+        if not request.waiting:
+            request.waiting = True
+            self._clients[request.client].waiting += 1
 
     def _stop_waiting(self, request: _Request) -> None:
         if request.waiting:

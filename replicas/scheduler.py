@@ -16,8 +16,9 @@ Rules
        the client with the smallest counter. ``skipped_waiting`` holds those that vLLM found
        not ready when it looked (a grammar compiling, KV on its way, too many LoRAs). Stock
        drains that queue first; here the heads of both compete, so a client's unready requests
-       do not push ahead of others. Only among equals do the skipped go first, which under
-       FCFS, where all clients are equal, is exactly the stock order.
+       do not push ahead of others. Requests keep their places in it until they are ready. Only
+       among equals do the skipped go first, which under FCFS, where all clients are equal, is
+       exactly the stock order.
     2. *A pop is not an admission.* vLLM also pops what it skips. So a pop is only noted, and
        decided the next time vLLM asks whose turn it is: running now means admitted, and its
        prompt is charged before the next request is chosen. That is why one client can't
@@ -26,12 +27,18 @@ Rules
        the request is first admitted, whole, in however many chunks they will be computed.
        Never again after a preemption: recomputing is the engine's loss. A request that ends
        before its prompt is computed gets the rest back.
-    4. *Output.* Tokens are charged as the engine accepts them: rejected drafts and tokens
-       after a stop cost nothing.
+    4. *Output.* Tokens are charged at the end of the step in which the engine accepted them:
+       rejected drafts and tokens after a stop cost nothing. More input for a streaming session is
+       charged like a prompt, when the session runs again.
     5. *Memory.* When blocks run out vLLM preempts the last of ``running``. So when they are
        low, ``running`` is put in policy order first: the last is then the request admitted
        last of the client that was served most. (Under FCFS the order is already right.) The
-       preempted request goes back to the head of its client's line.
+       preempted request goes back to the head of its client's line. A request that lost its
+       memory three times is **protected**: it goes to the front of ``running`` and loses it again
+       only when nothing unprotected runs. So each request is computed anew at most three times
+       for the sake of others that came later, and a client that is always the most served
+       finishes what it began. (The first in ``running`` never loses its memory while another
+       runs, so there is progress even when all are protected.)
 
 Why it is right: at every admission the smallest counter of those who wait goes first, all
 service is in the counters before the next decision, and who comes back from idleness is
@@ -39,10 +46,11 @@ lifted. Those are the conditions of the bound proved for VTC (OSDI 2024, theorem
 backlogged clients never differ by more than 2U in service. Counters also follow the global
 queue (see ``exchange``), so the batch keeps the cluster's order and not only its own.
 
-Cost per step: O(1) per running request that made a token, a heap operation of O(log clients)
-per admission, and nothing for requests that only wait. A sort of ``running`` when memory is
-low. Requests that are not ready are looked at in every step that has room for one, as in stock;
-with thousands of them that is three times stock's cost (the lookahead keeps it to a few).
+Cost per step: two dictionary entries per token made, a heap operation of O(log clients) per
+admission, and nothing for requests that only wait. A sort of ``running`` when memory is low. Those
+that wait for an event are asked whether it has come in every step that has room for one more, as
+in stock, but aside from the order and at half of stock's cost (``SkippedRequestQueue``).
+``make bench-scheduler`` measures it all.
 
 Identity. The replica writes ``{"client", "lease", "weight", "counter"}`` under the key
 ``fairlane`` into ``SamplingParams.extra_args``, or for pooling requests into
@@ -57,32 +65,41 @@ and the start fails with a clear message where one is missing.
 """
 
 import ctypes
+import math
 import multiprocessing
 import os
 import signal
 import sys
 from collections.abc import Mapping
-from typing import Any
+from types import MethodType
+from typing import Any, TypeVar
 
 from vllm import __version__ as vllm_version
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.request_queue import RequestQueue, SchedulingPolicy
-from vllm.v1.request import Request, RequestStatus
+from vllm.v1.core.sched.scheduler import Scheduler
+from vllm.v1.request import Request, RequestStatus, StreamingUpdate
 
 from fairness.cost import ServiceCost
 from fairness.counters import VirtualTokenCounters
 from fairness.policy import VTC, Key, Policy, policy
 from replicas.ledger import Identity, Ledger
-from replicas.waiting_queue import FairRequestQueue
+from replicas.waiting_queue import FairRequestQueue, SkippedRequestQueue
+
+Q = TypeVar("Q", bound=FairRequestQueue)
 
 SUPPORTED_VLLM = "0.29"
+PROTECTED_AFTER = 3  # preemptions; see rule 5
 HOOKS = (
     "schedule",
     "add_request",
     "_select_waiting_queue_for_scheduling",
-    "_update_request_with_output",
+    "update_from_output",
+    "_update_request_as_session",
     "_preempt_request",
     "_free_request",
+    "_is_blocked_waiting_status",
+    "_try_promote_blocked_waiting_request",
 )
 KEY = "fairlane"
 
@@ -95,7 +112,7 @@ class FairScheduler(AsyncScheduler):
     """vLLM's scheduler, ordering and charging requests by client.
 
     Used as ``scheduler_cls="replicas.scheduler.FairScheduler"``. It extends the asynchronous
-    scheduler, which vLLM also runs synchronously where asynchrony is off (on CPU).
+    scheduler; where asynchrony is off (on CPU) it goes back to the plain one's way of a step.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -107,13 +124,20 @@ class FairScheduler(AsyncScheduler):
                 f"to be 'fcfs', not {self.policy.value!r}"
             )
         fair_policy, cost = read_settings(self.vllm_config.additional_config)
-        self._counters = VirtualTokenCounters()
+        self._counters = VirtualTokenCounters(unit=cost.output_weight)
         self._ledger = Ledger(cost, self._counters)
         self._fair_policy = fair_policy
         self._popped: list[Request] = []
+        self._ended_in_step: list[Request] | None = None  # None between steps
         self._preemptions = 0
-        self.waiting: FairRequestQueue = self._fair_queue(rank=1)
-        self.skipped_waiting: FairRequestQueue = self._fair_queue(rank=0)
+        self.waiting: FairRequestQueue = self._fair_queue(FairRequestQueue, rank=1)
+        self.skipped_waiting: SkippedRequestQueue = self._fair_queue(
+            SkippedRequestQueue, rank=0, is_blocked=self._is_blocked
+        )
+        if not self.scheduler_config.async_scheduling:
+            # What AsyncScheduler adds is for running ahead and would cost a tenth of each step.
+            for name in ("_update_after_schedule", "_update_request_with_output"):
+                setattr(self, name, MethodType(getattr(Scheduler, name), self))
         publish_exchange()
         die_with_parent()
 
@@ -122,13 +146,15 @@ class FairScheduler(AsyncScheduler):
     def add_request(self, request: Request) -> None:
         """Open an account for a new request, then queue it."""
         if request.request_id not in self.requests:  # else: more input for a session
-            self._ledger.opened(request.request_id, identity_of(request))
+            self._ledger.opened(request.request_id, identity_of(request), request.num_prompt_tokens)
         super().add_request(request)
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
         """Build the next batch (rules 1, 2 and 5)."""
         if self._memory_is_low():
             self._put_most_served_last()
+        if self._has_room():
+            self.skipped_waiting.wake(self._is_ready)
         output = super().schedule(*args, **kwargs)
         self._settle_pops()
         return output
@@ -141,15 +167,24 @@ class FairScheduler(AsyncScheduler):
             return self.skipped_waiting
         return self.waiting
 
-    def _update_request_with_output(
-        self, request: Request, new_token_ids: list[int], *args: Any, **kwargs: Any
-    ) -> tuple[list[int], bool]:
-        accepted, stopped = super()._update_request_with_output(
-            request, new_token_ids, *args, **kwargs
+    def update_from_output(self, *args: Any, **kwargs: Any) -> Any:
+        """Take the model's output, charge its tokens, close the accounts of what ended (rule 4)."""
+        ended: list[Request] = []
+        self._ended_in_step = ended
+        answers = super().update_from_output(*args, **kwargs)
+        self._ended_in_step = None
+        for of_frontend in answers.values():
+            self._ledger.produced(of_frontend.outputs)
+        for request in ended:
+            self._close(request)
+        return answers
+
+    def _update_request_as_session(self, session: Request, update: StreamingUpdate) -> None:
+        """Take more input for a streaming session: it waits again, like a new request."""
+        self._ledger.continued(
+            session.request_id, identity_of(update), len(update.prompt_token_ids or ())
         )
-        if accepted:
-            self._ledger.produced(request.request_id, len(accepted))
-        return accepted, stopped
+        super()._update_request_as_session(session, update)
 
     def _preempt_request(self, request: Request, *args: Any, **kwargs: Any) -> None:
         self._preemptions += 1
@@ -157,10 +192,14 @@ class FairScheduler(AsyncScheduler):
         super()._preempt_request(request, *args, **kwargs)
 
     def _free_request(self, request: Request, *args: Any, **kwargs: Any) -> Any:
-        """Close the account of a request that finished, failed or was aborted in any state."""
-        client = self._ledger.ended(request.request_id, request.num_computed_tokens)
-        if client is not None:
-            self._reorder(client)
+        """Close the account of a request that finished, failed or was aborted in any state.
+
+        Within a step it is closed at the end of it, when its last tokens are charged.
+        """
+        if self._ended_in_step is None:
+            self._close(request)
+        else:
+            self._ended_in_step.append(request)
         return super()._free_request(request, *args, **kwargs)
 
     # --- what the replica calls, between steps ----------------------------------------------
@@ -211,17 +250,31 @@ class FairScheduler(AsyncScheduler):
 
     # --- inside -----------------------------------------------------------------------------
 
-    def _fair_queue(self, *, rank: int) -> FairRequestQueue:
-        return FairRequestQueue(
+    def _fair_queue(self, kind: type[Q], **settings: Any) -> Q:
+        return kind(
             self._fair_policy,
             self._counters.counter,
             lambda request: self._ledger.client_of(request.request_id),
             self._popped.append,
-            rank=rank,
+            **settings,
         )
+
+    def _is_blocked(self, request: Request) -> bool:
+        return self._is_blocked_waiting_status(request.status)
+
+    def _is_ready(self, request: Request) -> bool:
+        return not self._is_blocked_waiting_status(
+            request.status
+        ) or self._try_promote_blocked_waiting_request(request)
+
+    def _has_room(self) -> bool:
+        taken = len(self.running) + self.num_waiting_for_streaming_input
+        return bool(taken < self.max_num_running_reqs)
 
     def _settle_pops(self) -> None:
         """Charge the prompts of those popped requests that were admitted (rules 2 and 3)."""
+        if not self._popped:
+            return
         for request in self._popped:
             if request.status is RequestStatus.RUNNING:
                 prefill = request.prefill_stats  # gone once the first output was taken
@@ -232,29 +285,39 @@ class FairScheduler(AsyncScheduler):
                 )
         self._popped.clear()
 
+    def _close(self, request: Request) -> None:
+        client = self._ledger.ended(request.request_id, request.num_computed_tokens)
+        if client is not None:
+            self._reorder(client)
+
     def _memory_is_low(self) -> bool:
         """Whether this step may have to preempt: fewer blocks free than it could ask for."""
         requests = len(self.running)
         if requests < 2:
             return False
         tokens = self.max_num_scheduled_tokens + requests * self.num_lookahead_tokens
-        # Every request may also start one block that it doesn't fill.
-        most = sum(
-            requests + 1 + tokens // group.kv_cache_spec.block_size
-            for group in self.kv_cache_config.kv_cache_groups
-        )
+        most = 0
+        for group in self.kv_cache_config.kv_cache_groups:
+            # Every request may also start one block that it doesn't fill.
+            most += requests + 1 + tokens // group.kv_cache_spec.block_size
         return bool(self.kv_cache_manager.block_pool.get_num_free_blocks() < most)
 
     def _put_most_served_last(self) -> None:
         """Put ``running`` in policy order: vLLM preempts from its end (rule 5).
 
-        The sort is stable, so each client's requests stay in the order of their admission.
+        The sort is stable, so each client's requests stay in the order of their admission. Those
+        that are protected come first, as if their clients had never been served.
         """
         client_of, counter = self._ledger.client_of, self._counters.counter
+        order = self._fair_policy.key
 
-        def key(request: Request) -> Key:
+        def key(request: Request) -> tuple[Key, Key]:
             client = client_of(request.request_id)
-            return self._fair_policy.key(counter(client), client, (0, 0))
+            protected = request.num_preemptions >= PROTECTED_AFTER
+            return (
+                order(-math.inf if protected else 0.0, "", (0, 0)),
+                order(counter(client), client, (0, 0)),
+            )
 
         self.running.sort(key=key)
 
@@ -269,12 +332,13 @@ class FairScheduler(AsyncScheduler):
         self.skipped_waiting.reorder(client)
 
 
-def identity_of(request: Request) -> Identity:
-    """Read whose request it is from where the replica wrote it."""
+def identity_of(request: Request | StreamingUpdate) -> Identity:
+    """Read whose request (or more input for a session) it is from where the replica wrote it."""
     if request.sampling_params is not None:
         fields = request.sampling_params.extra_args
     else:
-        fields = getattr(request.pooling_params, "extra_kwargs", None)
+        pooling_params = getattr(request, "pooling_params", None)
+        fields = getattr(pooling_params, "extra_kwargs", None)
     return Identity.read((fields or {}).get(KEY))
 
 

@@ -23,8 +23,8 @@ from ray import serve
 from ray.serve.llm import LLMConfig
 from ray.serve.llm.deployment import LLMServer
 
-from fairness.store.contract import QueueSettings, Sender, StoreUnavailableError
-from fairness.store.locate import LocatedQueue, StoreSource, grant_key, share_grant_key
+from fairness.store.contract import QueueSettings, Sender
+from fairness.store.locate import GrantKey, LocatedQueue, StoreSource
 from replicas.engine import FairVLLMEngine
 from replicas.grant_check import GrantCheck
 from replicas.identity import bind_identity
@@ -89,7 +89,6 @@ class FairLLMServer(LLMServer):
         await super().__init__(llm_config, engine_cls=FairVLLMEngine)
         self._settings = settings
         self._store = store
-        self._sharing: asyncio.Task[None] | None = None
         engine_client = self.engine._engine_client
         slots = engine_client.vllm_config.scheduler_config.max_num_seqs
         self._book = LeaseBook(settings.lookahead, slots)
@@ -99,6 +98,7 @@ class FairLLMServer(LLMServer):
         bind_identity(engine_client)
         engine_client.logger_manager.stat_loggers.append(StepListener(self._step_done))
 
+        key = await GrantKey.open(store)
         listener = socket.create_server((ray.util.get_node_ip_address(), 0), backlog=1024)
         host, port = listener.getsockname()[:2]
         self._link = QueueLink(
@@ -109,15 +109,14 @@ class FairLLMServer(LLMServer):
             queue=queue,
             longest=longest,
             settings=settings.link,
-            on_loss=self._share_key,
+            on_loss=key.share,
         )
-        self._key = await grant_key(store)
         shares = Shares(self._book, longest, asyncio.get_running_loop().time)
         app = await self.__serve_build_asgi_app__()
         app.middleware_stack = None  # vLLM built it already; it is built again with ours
         app.add_middleware(
             GrantCheck,
-            key=lambda: self._key,
+            key=key.now,
             replica=name,
             leases=self._link,
             engine_works=lambda: not engine_client.errored,
@@ -165,19 +164,6 @@ class FairLLMServer(LLMServer):
         self._linking.cancel()
         await self._link.leave()
         logger.info("drained")
-
-    def _share_key(self) -> None:
-        """The store has forgotten things, maybe the key that this replica checks grants with."""
-        if self._sharing is not None and not self._sharing.done():
-            return
-
-        async def share() -> None:
-            try:
-                self._key = await share_grant_key(self._store, self._key)
-            except StoreUnavailableError as error:
-                logger.warning("the grant key could not be shared anew: %s", error)
-
-        self._sharing = asyncio.create_task(share())
 
     def _step_done(self) -> None:
         # Steps are heard before the link is made, and outside any lease.

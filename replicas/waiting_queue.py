@@ -1,4 +1,4 @@
-"""The fair queue in the shape vLLM's scheduler expects."""
+"""The fair queue in the shape vLLM's scheduler expects, and one for what is not ready to run."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -6,7 +6,7 @@ from vllm.v1.core.sched.request_queue import RequestQueue
 from vllm.v1.request import Request
 
 from fairness.fair_queue import FairQueue
-from fairness.policy import Key, Policy
+from fairness.policy import Key, Place, Policy
 
 
 class FairRequestQueue(RequestQueue):
@@ -91,3 +91,86 @@ class FairRequestQueue(RequestQueue):
 
     def __iter__(self) -> Iterator[Request]:
         return iter(self._queue)
+
+
+class SkippedRequestQueue(FairRequestQueue):
+    """vLLM's queue of requests that could not run when it looked, without looking again and again.
+
+    Some of them wait for something from outside (a grammar, KV on its way, input for a session);
+    vLLM's word for them is *blocked*. These are **parked**: beside the order, so that choosing the
+    next request does not meet them. ``wake`` moves those that are ready into the order, at the
+    place they took when they came. The others (too many LoRAs in the batch, output still on its
+    way) may run in any step, so they stay in order and vLLM looks at each when its turn comes.
+
+    Whoever is popped and put back has its old place again: looking at a request moves nobody.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        counter: Callable[[str], float],
+        client_of: Callable[[Request], str],
+        on_pop: Callable[[Request], None],
+        *,
+        rank: int,
+        is_blocked: Callable[[Request], bool],
+    ) -> None:
+        """Make an empty queue; ``is_blocked`` says whether a request waits for an outside event."""
+        super().__init__(policy, counter, client_of, on_pop, rank=rank)
+        self._is_blocked = is_blocked
+        self._parked: dict[Request, Place] = {}
+        self._left: dict[Request, Place] = {}  # where those stood that were popped in this step
+
+    def wake(self, is_ready: Callable[[Request], bool]) -> None:
+        """Put those of the parked that are ready where they belong. O(parked)."""
+        self._left.clear()
+        ready = [request for request in self._parked if is_ready(request)]
+        for request in ready:
+            self._queue.insert(self._client_of(request), request, self._parked.pop(request))
+
+    def add_request(self, request: Request) -> None:
+        """Add a request at the tail of its client's line; parked, if it is blocked."""
+        self._put(request, self._queue.next_place())
+
+    def pop_request(self) -> Request:
+        """Remove and return the first request in policy order that is ready."""
+        request = self._queue.peek()
+        self._left[request] = self._queue.place_of(request)
+        return super().pop_request()
+
+    def prepend_request(self, request: Request) -> None:
+        """Put a request back at its place; one that comes from elsewhere goes to the tail."""
+        old = self._left.pop(request) if request in self._left else None
+        self._put(request, old or self._queue.next_place())
+
+    def prepend_requests(self, requests: RequestQueue) -> None:
+        """Put back what a step skipped, latest first (as vLLM's own queue does)."""
+        for request in reversed(list(requests)):
+            self.prepend_request(request)
+
+    def remove_request(self, request: Request) -> None:
+        """Remove a request if it is here."""
+        if self._parked.pop(request, None) is None:
+            super().remove_request(request)
+
+    def remove_requests(self, requests: Iterable[Request]) -> None:
+        """Remove those of the requests that are here."""
+        for request in requests:
+            self.remove_request(request)
+
+    def __bool__(self) -> bool:
+        """Whether there is one that may run now: vLLM asks before it looks at the first."""
+        return len(self._queue) > 0
+
+    def __len__(self) -> int:
+        return len(self._queue) + len(self._parked)
+
+    def __iter__(self) -> Iterator[Request]:
+        yield from super().__iter__()
+        yield from self._parked
+
+    def _put(self, request: Request, place: Place) -> None:
+        if self._is_blocked(request):
+            self._parked[request] = place
+        else:
+            self._queue.insert(self._client_of(request), request, place)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
-import logging
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -13,15 +11,13 @@ from typing import Any
 from ray import serve
 from ray.util import metrics
 
-from fairness.store.contract import QueueSettings, StoreUnavailableError
-from fairness.store.locate import LocatedQueue, StoreSource, grant_key, share_grant_key
+from fairness.store.contract import QueueSettings
+from fairness.store.locate import GrantKey, LocatedQueue, StoreSource
 from router.app import Limits, RouterApp
 from router.clients import Client, Clients
 from router.relay import open_session
 from router.stand_in import asking
 from router.turns import QueueLimits, Turns
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +50,11 @@ class Router:
         self._settings = settings
         self._store = store
         self._app: RouterApp | None = None
-        self._sharing: asyncio.Task[None] | None = None
 
     async def __serve_build_asgi_app__(self) -> Callable[..., Awaitable[None]]:
         settings = self._settings
         name = f"{serve.get_replica_context().replica_tag}-{secrets.token_hex(4)}"
-        self._key = await grant_key(self._store)
+        key = await GrantKey.open(self._store)
         session = open_session()
         turns = {}
         for pool in settings.pools:
@@ -69,8 +64,8 @@ class Router:
                 queue,
                 settings.queue_limits,
                 settings.queue,
-                ask=None if settings.fail_closed else asking(session, self._grant_key),
-                on_loss=self._share_key,
+                ask=None if settings.fail_closed else asking(session, key.now),
+                on_loss=key.share,
                 on_degraded=self._gauge(pool),
             )
         app = RouterApp(
@@ -78,7 +73,7 @@ class Router:
             Clients(settings.keys, settings.admin_key_hashes),
             turns,
             session,
-            self._grant_key,
+            key.now,
             settings.queue.grant_ttl_ms / 1000,
             settings.limits,
         )
@@ -94,19 +89,6 @@ class Router:
 
         return serve_http
 
-    def _share_key(self) -> None:
-        """The store has forgotten things, maybe the key that grants are signed with."""
-        if self._sharing is not None and not self._sharing.done():
-            return
-
-        async def share() -> None:
-            try:
-                self._key = await share_grant_key(self._store, self._key)
-            except StoreUnavailableError as error:
-                logger.warning("the grant key could not be shared anew: %s", error)
-
-        self._sharing = asyncio.create_task(share())
-
     @staticmethod
     def _gauge(pool: str) -> Callable[[bool], None]:
         """Shows on Ray's metrics port whether this router does without the store."""
@@ -118,9 +100,6 @@ class Router:
         gauge.set_default_tags({"pool": pool})
         gauge.set(0)
         return gauge.set
-
-    def _grant_key(self) -> bytes:
-        return self._key
 
     async def check_health(self) -> None:
         """Fail when a loop of the router has ended; Serve then restarts it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator
 
@@ -22,6 +23,8 @@ from fairness.store.contract import (
 from fairness.store.link import StoreLink
 from fairness.store.redis_store import RedisQueue
 from fairness.store.settings import StoreSettings, UrlHandle
+
+logger = logging.getLogger(__name__)
 
 GRANT_KEY_VARIABLE = "FAIRLANE_GRANT_KEY"
 SECRET = "grant-key"
@@ -85,6 +88,35 @@ class LocatedQueue:
         if self._queue is None or redis is not self._redis:
             self._redis, self._queue = redis, RedisQueue(redis, self._pool, self._settings)
         return self._queue
+
+
+class GrantKey:
+    """The key that signs grants, as it is by now."""
+
+    def __init__(self, source: StoreSource, key: bytes) -> None:
+        self._source = source
+        self._key = key
+        self._sharing: asyncio.Task[None] | None = None
+
+    @classmethod
+    async def open(cls, source: StoreSource) -> GrantKey:
+        """See `grant_key`."""
+        return cls(source, await grant_key(source))
+
+    def now(self) -> bytes:
+        """The key."""
+        return self._key
+
+    def share(self) -> None:
+        """The store has forgotten things, maybe the key: put it back there, in the background."""
+        if self._sharing is None or self._sharing.done():
+            self._sharing = asyncio.create_task(self._share())
+
+    async def _share(self) -> None:
+        try:
+            self._key = await share_grant_key(self._source, self._key)
+        except StoreUnavailableError as error:
+            logger.warning("the grant key could not be shared anew: %s", error)
 
 
 async def grant_key(source: StoreSource) -> bytes:

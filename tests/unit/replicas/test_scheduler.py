@@ -13,15 +13,16 @@ from hypothesis import strategies as st
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.request import RequestStatus
 
+from loadtests.fake_engine import BLOCK, FakeEngine
 from replicas.scheduler import (
     HOOKS,
+    PROTECTED_AFTER,
     FairScheduler,
     UnsupportedVLLMError,
     check_hooks,
     die_with_parent,
     publish_exchange,
 )
-from tests.unit.replicas.fake_engine import BLOCK, FakeEngine
 
 FCFS = {"policy": "fcfs"}
 
@@ -47,7 +48,8 @@ def assert_nothing_is_left(engine: FakeEngine) -> None:
     scheduler = engine.scheduler
     ledger = scheduler._ledger
     assert not ledger._requests and not ledger._clients and not ledger._leases
-    assert not ledger._changed_clients and not ledger._changed_leases
+    assert not ledger._gone and not ledger._changed_leases
+    assert not ledger._payers and not ledger._payers_lease and not ledger._made
     assert len(scheduler._counters) == 0 and not scheduler._popped
     for queue in (scheduler.waiting, scheduler.skipped_waiting):
         assert not queue._queue._lines and not queue._queue._client_of
@@ -167,17 +169,61 @@ def test_skipped_requests_do_not_go_before_clients_with_less_service():
     assert engine.admission_order() == ["starved-1"]
 
 
-def test_requests_that_are_not_ready_keep_their_places_step_after_step():
-    engine = fair(slots=4)
-    for number in range(500):
-        engine.send(f"c{number % 50}", ready=False)
+def test_requests_that_are_not_ready_keep_their_places_and_cost_the_order_nothing():
+    engine = fair(slots=1)
+    sent = [engine.send(f"c{number % 5}", output=1, ready=False) for number in range(50)]
     for _ in range(5):
         engine.step()
-    queue = engine.scheduler.skipped_waiting._queue
-    assert len(queue) == 500
-    assert len(queue._order._heap) <= 2 * 50 + 16
-    numbers = [[int(r.request_id.split("-")[1]) for r in line] for line in queue._lines.values()]
-    assert all(line == sorted(line) for line in numbers)
+    assert len(engine.scheduler.skipped_waiting) == 50
+    assert not engine.scheduler.skipped_waiting, "none of them can be chosen"
+    for request in random.Random(1).sample(sent, len(sent)):
+        engine.make_ready(request)
+    engine.run()
+    assert engine.admission_order() == sent, "equals take turns, each client's in order"
+    assert_nothing_is_left(engine)
+
+
+def test_who_becomes_ready_in_the_middle_of_a_line_goes_back_to_the_middle():
+    engine = fair(slots=1, settings=FCFS)
+    sent = [engine.send("a", output=2, ready=False) for _ in range(6)]
+    for number in (0, 1, 3, 5):
+        engine.make_ready(sent[number])
+    engine.step()
+    engine.make_ready(sent[2])
+    engine.step()
+    engine.step()
+    engine.make_ready(sent[4])
+    engine.run()
+    assert engine.admission_order() == sent
+
+
+def test_a_grammar_that_fails_ends_its_request_at_no_cost():
+    engine = fair()
+    failing = engine.send("a", lease="l", ready=False)
+    engine.send("b", output=4)
+    engine.requests[failing].structured_output_request = SimpleNamespace(grammar=ValueError("no"))
+    engine.run()
+    assert failing in {request for _, request in engine.finished}
+    reply = engine.exchange()
+    assert reply["leases"] == [["l", 0, 0, 0, 0, 0]]
+    assert reply["charged"]["a"] == 0
+    assert_nothing_is_left(engine)
+
+
+def test_adapters_beyond_the_limit_of_a_batch_wait_without_holding_up_others():
+    engine = fair(slots=4, max_loras=1)
+    engine.send("a", lora=1, output=6)
+    other = [engine.send("b", lora=2, output=2) for _ in range(2)]
+    engine.send("c", lora=1, output=2)
+    plain = engine.send("d", output=2)
+    for _ in range(3):
+        engine.step()
+    assert engine.admission_order() == ["a-0", "c-3", plain]
+    assert charged(engine, "b") == 0
+    engine.run()
+    assert engine.admission_order()[3:] == other
+    assert charged(engine, "b") == 2 * (16 + 2 * 2)
+    assert_nothing_is_left(engine)
 
 
 # --- FCFS is stock --------------------------------------------------------------------------
@@ -240,6 +286,23 @@ def test_a_single_client_is_served_as_stock_would():
     assert (ours.admitted, ours.finished) == (theirs.admitted, theirs.finished)
 
 
+@pytest.mark.parametrize("run_ahead", [False, True])
+@pytest.mark.parametrize("blocks", [10_000, 16])
+def test_every_answer_is_stocks_token_for_token(run_ahead, blocks):
+    """Under greedy decoding, with ample memory and with so little that requests are preempted."""
+    tight = {"slots": 6, "batch_tokens": 100, "blocks": blocks, "run_ahead": run_ahead}
+    ours, theirs = fair(**tight), stock(**tight)
+    for engine in (ours, theirs):
+        rng = random.Random(7)
+        for _ in range(60):
+            engine.send(rng.choice("abc"), prompt=rng.randint(1, 200), output=rng.randint(1, 120))
+        engine.run()
+    assert (ours.exchange()["preemptions"] > 0) == (blocks == 16)
+    assert ours.admission_order() != theirs.admission_order()
+    assert ours.texts == theirs.texts
+    assert len(ours.texts) == 60
+
+
 # --- charges --------------------------------------------------------------------------------
 
 
@@ -282,6 +345,63 @@ def test_pooling_requests_pay_for_their_input():
     assert charged(engine, "a") == 30
 
 
+@pytest.mark.parametrize("accepted", [0, 1, 3])
+def test_of_drafted_tokens_only_those_accepted_are_charged(accepted):
+    engine = fair(drafts=3, accepted=accepted)
+    request = engine.send("a", prompt=10, output=20)
+    for _ in range(3):
+        engine.step()
+    assert charged(engine, "a") == 10 + 2 * (1 + 2 * (1 + accepted))
+    engine.run()
+    assert len(engine.texts[request]) == 20
+    assert charged(engine, "a") == 10 + 2 * 20, "what was drafted beyond the last token is free"
+    assert_nothing_is_left(engine)
+
+
+def test_a_session_pays_for_each_input_once_and_for_its_answers():
+    engine = fair()
+    session = engine.send("a", prompt=40, output=3, resumable=True, lease="l")
+    for _ in range(5):
+        engine.step()
+    assert charged(engine, "a") == 40 + 2 * 3
+    engine.send("a", prompt=10, output=3, resumable=True, session=session)
+    for _ in range(5):
+        engine.step()
+    assert charged(engine, "a") == 50 + 2 * 6
+    assert engine.exchange()["leases"] == [["l", 0, 1, 50, 0, 6]]
+    engine.send("a", session=session)
+    assert engine.exchange()["leases"] == [["l", 0, 0, 50, 0, 6]]
+    assert_nothing_is_left(engine)
+
+
+def test_input_that_comes_while_a_session_still_answers_waits_its_turn():
+    engine = fair(slots=1)
+    session = engine.send("a", prompt=20, output=4, resumable=True)
+    engine.send("a", prompt=7, output=4, resumable=True, session=session)
+    engine.step()
+    assert charged(engine, "a") == 20 + 2
+    engine.send("b", output=1)
+    for _ in range(10):
+        engine.step()
+    assert charged(engine, "a") == 27 + 2 * 8
+    engine.abort(session)
+    engine.run()
+    assert_nothing_is_left(engine)
+
+
+def test_a_session_that_lay_idle_has_not_saved_up_its_idle_time():
+    engine = fair(slots=2)
+    session = engine.send("idle", prompt=10, output=1, resumable=True)
+    engine.step()
+    for _ in range(20):
+        engine.send("busy", prompt=500, output=1)
+    for _ in range(10):
+        engine.step()
+    engine.send("idle", prompt=10, output=1, resumable=True, session=session)
+    counter = engine.scheduler._counters.counter
+    assert counter("idle") == counter("busy")
+
+
 @pytest.mark.parametrize("identity", [None, "forged", {"client": "x", "weight": -1}])
 def test_requests_without_a_usable_identity_are_nobodys(identity):
     engine = fair()
@@ -314,6 +434,37 @@ def test_the_most_served_clients_youngest_request_is_preempted_and_pays_once():
     for client in ("served", "starved"):
         assert charged(engine, client) == 2 * (BLOCK + 2 * 70)
     assert_nothing_is_left(engine)
+
+
+def test_a_request_preempted_three_times_is_protected_while_another_can_go():
+    engine = fair(slots=4, blocks=1 + 12)
+    unlucky = engine.send("served", prompt=BLOCK, output=250)
+    victims: list[str] = []
+    while unlucky in engine.scheduler.requests:
+        while len(engine.scheduler.requests) < 4:
+            engine.send("starved", prompt=BLOCK, output=120)
+        waits = engine.requests[unlucky].status is not RequestStatus.RUNNING
+        # It comes back as soon as it can, to be the most served again.
+        engine.exchange(base={"served": -1e6 if waits else 1e6, "starved": 0.0})
+        before = {name: request.num_preemptions for name, request in engine.requests.items()}
+        engine.step()
+        victims += [name for name, n in before.items() if engine.requests[name].num_preemptions > n]
+    assert victims.count(unlucky) == PROTECTED_AFTER
+    assert victims[-1] != unlucky, "memory stayed short, and others were preempted"
+    assert len(engine.texts[unlucky]) == 250
+
+
+@pytest.mark.parametrize("run_ahead", [False, True])
+def test_the_least_fortunate_request_is_computed_anew_a_few_times_at_most(run_ahead):
+    """One client's requests are always the most served; memory is short; each of them ends."""
+    engine = fair(slots=6, batch_tokens=128, blocks=24, run_ahead=run_ahead)
+    poor = [engine.send("poor", prompt=40, output=150, weight=0.01) for _ in range(3)]
+    for _ in range(60):
+        engine.send("rich", prompt=40, output=100, weight=100.0)
+    engine.run()
+    assert engine.exchange()["preemptions"] > 5
+    assert set(poor) <= {request for _, request in engine.finished}
+    assert max(engine.requests[request].num_preemptions for request in poor) <= 2 * PROTECTED_AFTER
 
 
 @pytest.mark.parametrize("run_ahead", [False, True])
@@ -394,6 +545,98 @@ def test_aborted_while_preempted_pays_for_what_was_computed_before():
     engine.abort("b-1")
     assert charged(engine, "b") == BLOCK + 2 * made
     engine.run()
+    assert_nothing_is_left(engine)
+
+
+def test_the_requests_of_one_call_are_aborted_one_by_one():
+    """``n`` and lists of prompts: some run, one is in prefill, some wait."""
+    engine = fair(slots=3, batch_tokens=64)
+    sent = [engine.send("a", prompt=prompt, output=50, lease="l") for prompt in (10, 10, 300, 9, 9)]
+    for _ in range(3):
+        engine.step()
+    made = sum(len(engine.texts.get(request, [])) for request in sent)
+    for request, waiting, running in zip(
+        reversed(sent), (1, 0, 0, 0, 0), (3, 3, 2, 1, 0), strict=True
+    ):
+        engine.abort(request)
+        assert engine.exchange()["leases"][0][1:3] == [waiting, running]
+    computed = engine.requests[sent[2]].num_computed_tokens
+    assert 0 < computed < 300
+    assert charged(engine, "a") == 20 + computed + 2 * made
+    assert_nothing_is_left(engine)
+
+
+def waiting(engine: FakeEngine) -> str:
+    engine.send("other", output=90)
+    engine.step()
+    return engine.send("a", lease="l")
+
+
+def parked(engine: FakeEngine) -> str:
+    request = engine.send("a", ready=False, lease="l")
+    engine.step()
+    return request
+
+
+def skipped_for_its_adapter(engine: FakeEngine) -> str:
+    engine.send("other", lora=1, output=90)
+    engine.step()
+    request = engine.send("a", lora=2, lease="l")
+    engine.step()
+    return request
+
+
+def in_prefill(engine: FakeEngine) -> str:
+    request = engine.send("a", prompt=500, lease="l")
+    engine.step()
+    return request
+
+
+def decoding(engine: FakeEngine) -> str:
+    request = engine.send("a", prompt=10, output=50, lease="l")
+    for _ in range(5):
+        engine.step()
+    return request
+
+
+def idle_session(engine: FakeEngine) -> str:
+    request = engine.send("a", prompt=10, output=2, resumable=True, lease="l")
+    for _ in range(5):
+        engine.step()
+    return request
+
+
+def session_in_its_second_prefill(engine: FakeEngine) -> str:
+    request = idle_session(engine)
+    engine.send("a", prompt=500, output=2, resumable=True, session=request)
+    engine.step()
+    return request
+
+
+@pytest.mark.parametrize("run_ahead", [False, True])
+@pytest.mark.parametrize(
+    ("reach", "slots", "computed", "made"),
+    [
+        (waiting, 1, 0, 0),
+        (parked, 2, 0, 0),
+        (skipped_for_its_adapter, 2, 0, 0),
+        (in_prefill, 2, 64, 0),
+        (decoding, 2, 10, 5),
+        (idle_session, 2, 10, 2),
+        # The last token of the first answer was never computed: vLLM drops it from the context.
+        (session_in_its_second_prefill, 2, 10 + 64, 2),
+    ],
+)
+def test_an_abort_costs_what_was_computed_in_every_state(reach, slots, computed, made, run_ahead):
+    engine = fair(slots=slots, batch_tokens=64, max_loras=1, run_ahead=run_ahead)
+    request = reach(engine)
+    delivered = len(engine.texts.get(request, []))
+    assert delivered in (made, made - run_ahead)
+    engine.abort(request)
+    assert engine.exchange()["leases"] == [["l", 0, 0, computed, 0, delivered]]
+    assert charged(engine, "a") == computed + 2 * delivered
+    engine.run()
+    assert charged(engine, "a") == computed + 2 * delivered, "what was in flight is not delivered"
     assert_nothing_is_left(engine)
 
 

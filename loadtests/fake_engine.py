@@ -1,8 +1,9 @@
 """A scheduler without an engine: the real class, a hand-made KV cache, made-up outputs.
 
-A step of ``FakeEngine`` is what vLLM's ``EngineCore.step`` is, with a model that takes no time
-and answers every request that has its whole prompt with one token. Nothing here depends on a
-clock, so runs repeat exactly.
+A step of ``FakeEngine`` is what vLLM's ``EngineCore.step`` is, with a model that takes no time and
+answers every request that has its whole prompt. Like a real model under greedy decoding it derives
+the next token from those before it, so two schedulers can be held against each other token for
+token. Nothing here depends on a clock: runs repeat exactly.
 """
 
 import itertools
@@ -17,11 +18,14 @@ import torch
 from vllm.config import (
     CacheConfig,
     DeviceConfig,
+    LoRAConfig,
     ModelConfig,
     ParallelConfig,
     SchedulerConfig,
+    SpeculativeConfig,
     VllmConfig,
 )
+from vllm.lora.request import LoRARequest
 from vllm.pooling_params import PoolingParams
 from vllm.sampling_params import SamplingParams
 from vllm.utils.hashing import sha256
@@ -29,12 +33,11 @@ from vllm.v1.core.kv_cache_utils import get_request_block_hasher, init_none_hash
 from vllm.v1.core.sched.output import SchedulerOutput
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec
-from vllm.v1.outputs import ModelRunnerOutput
+from vllm.v1.outputs import DraftTokenIds, ModelRunnerOutput
 from vllm.v1.request import Request, RequestStatus
 from vllm.v1.structured_output import StructuredOutputManager
 
 BLOCK = 32
-_TOKEN = 7
 
 
 @cache
@@ -54,6 +57,16 @@ def _model_config() -> ModelConfig:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "config.json").write_text(json.dumps(config))
         return ModelConfig(model=folder, skip_tokenizer_init=True, dtype="float32", seed=0)
+
+
+def _ngram_drafts(tokens: int) -> SpeculativeConfig:
+    return SpeculativeConfig(
+        method="ngram",
+        num_speculative_tokens=tokens,
+        prompt_lookup_max=2,
+        target_model_config=_model_config(),
+        target_parallel_config=ParallelConfig(),
+    )
 
 
 class _Grammar:
@@ -85,10 +98,20 @@ class FakeEngine:
         blocks: int = 10_000,
         prefix_cache: bool = False,
         run_ahead: bool = False,
+        drafts: int = 0,
+        accepted: int = 0,
+        max_loras: int = 0,
         settings: dict[str, Any] | None = None,
         scheduling_policy: str = "fcfs",
     ) -> None:
-        """Build the scheduler; ``run_ahead`` schedules a step before the last one's output."""
+        """Build the scheduler.
+
+        Args:
+            run_ahead: schedule a step before the last one's output is known (asynchronously).
+            drafts: tokens drafted for each request in each step; the model accepts the first
+                ``accepted`` of them. Not together with ``run_ahead``.
+            max_loras: adapters that may share a batch; 0 switches LoRA off.
+        """
         vllm_config = VllmConfig(
             model_config=_model_config(),
             cache_config=CacheConfig(block_size=BLOCK, enable_prefix_caching=prefix_cache),
@@ -103,9 +126,12 @@ class FakeEngine:
             ),
             parallel_config=ParallelConfig(),
             device_config=DeviceConfig("cpu"),
+            speculative_config=_ngram_drafts(drafts) if drafts else None,
+            lora_config=LoRAConfig(max_loras=max_loras) if max_loras else None,
             additional_config={} if settings is None else {"fairlane": settings},
         )
         vllm_config.cache_config.num_gpu_blocks = blocks
+        vllm_config.scheduler_config.async_scheduling = run_ahead  # vLLM switches it off on CPUs
         layer = FullAttentionSpec(
             block_size=BLOCK, num_kv_heads=1, head_size=64, dtype=torch.float32
         )
@@ -124,14 +150,28 @@ class FakeEngine:
         self._hasher = get_request_block_hasher(BLOCK, sha256) if prefix_cache else None
         self._ids = itertools.count()
         self._run_ahead = run_ahead
+        self._drafts = drafts
+        self._accepted = accepted
         self._in_flight: SchedulerOutput | None = None
         self.steps = 0
         self.requests: dict[str, Request] = {}
         self._grammars: dict[str, _Grammar] = {}
         self.admitted: list[tuple[int, str]] = []
         self.finished: list[tuple[int, str]] = []
+        self.texts: dict[str, list[int]] = {}  # what each request was answered
 
-    def send(
+    def send(self, client: str | None, **details: Any) -> str:
+        """Make a request and queue it; return its id. See ``request``."""
+        request = self.request(client, **details)
+        self.queue(request)
+        return request.request_id
+
+    def queue(self, request: Request) -> None:
+        """Queue what ``request`` has made."""
+        self.requests.setdefault(request.request_id, request)
+        self.scheduler.add_request(request)
+
+    def request(
         self,
         client: str | None,
         *,
@@ -143,13 +183,18 @@ class FakeEngine:
         pooling: bool = False,
         identity: Any = None,
         ready: bool = True,
-    ) -> str:
-        """Queue a request; a prompt given as a length has tokens that no other has.
+        lora: int = 0,
+        resumable: bool = False,
+        session: str | None = None,
+    ) -> Request:
+        """Make a request; a prompt given as a length has tokens that no other has.
 
-        One that is not ``ready`` waits for a grammar until ``make_ready``.
+        One that is not ``ready`` waits for a grammar until ``make_ready``. One that is
+        ``resumable`` opens a session: it waits for more input when it has answered. Made with
+        the id of an open ``session`` it is that input, and the last of it if not ``resumable``.
         """
         number = next(self._ids)
-        request_id = f"{client}-{number}"
+        request_id = session or f"{client}-{number}"
         tokens = [number + 10] * prompt if isinstance(prompt, int) else prompt
         if client is not None:
             identity = {"client": client, "lease": lease, "weight": weight, "counter": counter}
@@ -162,13 +207,13 @@ class FakeEngine:
             else SamplingParams(max_tokens=output, ignore_eos=True, extra_args=extra),
             pooling_params=PoolingParams(task="embed", extra_kwargs=extra) if pooling else None,
             arrival_time=float(number),
+            lora_request=LoRARequest(f"adapter-{lora}", lora, "none") if lora else None,
+            resumable=resumable,
             block_hasher=self._hasher,
         )
-        self.requests[request_id] = request
         if not ready:
             self._grammars[request_id] = _Grammar(request)
-        self.scheduler.add_request(request)
-        return request_id
+        return request
 
     def make_ready(self, request_id: str) -> None:
         """Finish the grammar of a request."""
@@ -212,36 +257,48 @@ class FakeEngine:
         return self.scheduler.exchange(update)
 
     def _answer(self, output: SchedulerOutput) -> None:
-        ids = list(output.num_scheduled_tokens)
-        ready = [self._has_whole_prompt(request_id, output) for request_id in ids]
-        pools = [self.requests[request_id].pooling_params is not None for request_id in ids]
-        kinds = list(zip(ready, pools, strict=True))
-        answers = self.scheduler.update_from_output(
-            output,
-            ModelRunnerOutput(
-                req_ids=ids,
-                req_id_to_index={request_id: index for index, request_id in enumerate(ids)},
-                sampled_token_ids=[[_TOKEN] if ok and not pool else [] for ok, pool in kinds],
-                logprobs=None,
-                prompt_logprobs_dict={},
-                pooler_output=[torch.zeros(1) if ok and pool else None for ok, pool in kinds],
-            ),
-        )
+        answers = self.scheduler.update_from_output(output, self._model(output))
         for outputs in answers.values():
-            self.finished += [
-                (self.steps, answer.request_id)
-                for answer in outputs.outputs
-                if answer.finish_reason is not None
-            ]
+            for answer in outputs.outputs:
+                self.texts.setdefault(answer.request_id, []).extend(answer.new_token_ids)
+                if answer.finish_reason is not None:
+                    self.finished.append((self.steps, answer.request_id))
+        if self._drafts:
+            running = [request.request_id for request in self.scheduler.running]
+            tokens = [[1] * self._drafts for _ in running]
+            self.scheduler.update_draft_token_ids(DraftTokenIds(running, tokens))
 
-    def _has_whole_prompt(self, request_id: str, output: SchedulerOutput) -> bool:
-        """Whether this step computed up to the request's last known token."""
-        for new in output.scheduled_new_reqs:
-            if new.req_id == request_id:
-                start = new.num_computed_tokens
-                break
-        else:
-            cached = output.scheduled_cached_reqs
-            start = cached.num_computed_tokens[cached.req_ids.index(request_id)]
-        end = start + output.num_scheduled_tokens[request_id]
-        return end >= self.requests[request_id].num_tokens
+    def _model(self, output: SchedulerOutput) -> ModelRunnerOutput:
+        """Answer each request whose last known token this step computed."""
+        cached = output.scheduled_cached_reqs
+        start = dict(zip(cached.req_ids, cached.num_computed_tokens, strict=True))
+        start.update((new.req_id, new.num_computed_tokens) for new in output.scheduled_new_reqs)
+        tokens: list[list[int]] = []
+        pooled: list[torch.Tensor | None] = []
+        for request_id, scheduled in output.num_scheduled_tokens.items():
+            request = self.requests[request_id]
+            whole = start[request_id] + scheduled >= request.num_tokens
+            pools = request.pooling_params is not None
+            drafts = output.scheduled_spec_decode_tokens.get(request_id, ())
+            accepted = min(len(drafts), self._accepted) if drafts else 0
+            tokens.append(_continue(request, 1 + accepted) if whole and not pools else [])
+            pooled.append(torch.zeros(1) if whole and pools else None)
+        return ModelRunnerOutput(
+            req_ids=list(output.num_scheduled_tokens),
+            req_id_to_index={name: i for i, name in enumerate(output.num_scheduled_tokens)},
+            sampled_token_ids=tokens,
+            logprobs=None,
+            prompt_logprobs_dict={},
+            pooler_output=pooled,
+        )
+
+
+def _continue(request: Request, length: int) -> list[int]:
+    """Return the model's next tokens: each follows from the one before and its position."""
+    tokens: list[int] = []
+    last, position = request.all_token_ids[-1], request.num_tokens
+    for _ in range(length):
+        last = (31 * last + 7 * position) % 30_000 + 100
+        tokens.append(last)
+        position += 1
+    return tokens
