@@ -61,8 +61,6 @@ class Application:
             "PYTHONPATH": str(ROOT),
             "FAIRLANE_HOME": str(self._home),
             "REDIS_URL": self._store_url,
-            # The store may forget; see "Known limits" in docs/architecture.md.
-            "FAIRLANE_GRANT_KEY": os.urandom(32).hex(),
             "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
             "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
         }
