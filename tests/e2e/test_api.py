@@ -74,7 +74,8 @@ def test_models_and_tokenize(app: App, openai: OpenAI) -> None:
 
 
 def test_health_and_readiness_need_no_key_and_both_routers_serve(app: App) -> None:
-    assert app.get("/readyz").json() == {"ready": True, "replicas": {"tiny": 2}}
+    ready = {"ready": True, "degraded": False, "replicas": {"tiny": 2}}
+    assert app.get("/readyz").json() == ready
     assert app.get("/healthz").status_code == 200
     # vLLM's id of an answer begins with the life of the router that asked for it.
     ids = {app.post("/v1/chat/completions", chat(tokens=1)).json()["id"] for _ in range(12)}
