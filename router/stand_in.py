@@ -31,7 +31,8 @@ ASK_TIMEOUT_S = 2.0
 TOKEN_TTL_S = 15.0
 
 Ask = Callable[[str, str, Question], Awaitable[Answer]]
-"""(replica, url, question) -> answer. Raises OSError, TimeoutError, aiohttp.ClientError."""
+"""(replica, url, question) -> answer. Raises OSError, TimeoutError, aiohttp.ClientError, and
+ValueError for an answer that makes no sense."""
 
 
 @dataclass(slots=True)
@@ -73,6 +74,12 @@ class StandIn:
             asyncio.create_task(self._keep_asking(name, port)) for name, port in self._ports.items()
         ]
 
+    def check(self) -> None:
+        """Raises RuntimeError when a replica is not asked any more."""
+        for task in self._tasks:
+            if task.done():
+                raise RuntimeError(f"a part of the router's stand-in queue ended: {task}")
+
     def stop(self) -> None:
         """Ask no more."""
         for task in self._tasks:
@@ -107,7 +114,6 @@ class StandIn:
             else:
                 self._heard(replica)
                 self._heed(replica, port, answer)
-            self._pool.apply(self._router, Call())  # it lives
             await asyncio.sleep(ASK_INTERVAL_S)
 
     def _heed(self, replica: str, port: _Port, answer: Answer) -> None:
@@ -119,13 +125,14 @@ class StandIn:
                 call.charge(lease, usage)
                 port.leases[lease] = usage
             elif state is LeaseState.OVER:
-                call.settle(lease, usage if usage != Usage() else port.leases.pop(lease))
-                port.leases.pop(lease, None)
+                last_heard = port.leases.pop(lease)
+                call.settle(lease, usage if usage != Usage() else last_heard)
             else:
                 on_their_way += 1
         self._offer(replica, port, call, max(0, answer.room - on_their_way), answer.longest)
 
     def _offer(self, replica: str, port: _Port, call: Call, room: int, longest: int) -> None:
+        self.tell(Call())  # this router lives: it waits for what the offer may grant
         port.version += 1
         call.offer(port.url, port.granted + room if room else 0, 0, port.version, longest)
         reply = self._pool.apply(Sender("replica", replica), call)

@@ -189,6 +189,8 @@ class Turns:
         for task in self._tasks:
             if task.done():
                 raise RuntimeError(f"a part of the router's link to the queue ended: {task}")
+        if self._stand_in is not None:
+            self._stand_in.check()
 
     def set_policy(self, name: str, reason: str) -> None:
         """Order the pool by another policy. Raises ValueError for an unknown one."""

@@ -63,7 +63,7 @@ class Breaker:
         self._probing = True
         return Permit.PROBE
 
-    def succeeded(self, _permit: Permit) -> None:
+    def succeeded(self, permit: Permit) -> None:
         """The store answered."""
         self._probe_at = None
         self._probing = False

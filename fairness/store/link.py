@@ -54,25 +54,25 @@ class StoreLink:
         CallRefusedError as `use` does.
         """
         permit = self._breaker.admit()
+        tell = self._breaker.dropped  # unless it ends: a cancelled call says nothing of the server
         limit_s = self._settings.call_timeout_s if timeout_s is None else timeout_s
         redis = None
         try:
             async with asyncio.timeout(limit_s):
                 redis = await self._linked()
                 result = await use(redis)
+                tell = self._breaker.succeeded
+                return result
         except CallRefusedError:
-            self._breaker.succeeded(permit)  # the server is well
+            tell = self._breaker.succeeded  # the server is well
             raise
         except (StoreUnavailableError, RedisError, OSError) as error:
-            self._breaker.failed(permit)
+            tell = self._breaker.failed
             if redis is not None:
                 self._drop(redis)
             raise self._told(error, limit_s) from error
-        except BaseException:
-            self._breaker.dropped(permit)
-            raise
-        self._breaker.succeeded(permit)
-        return result
+        finally:
+            tell(permit)
 
     @contextlib.asynccontextmanager
     async def while_linked(self, redis: Redis) -> AsyncIterator[None]:

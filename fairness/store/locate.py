@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 from redis.asyncio import Redis
 
@@ -67,14 +68,11 @@ class LocatedQueue:
         """Grants published for `router`. Raises StoreUnavailableError, also when the store has
         moved: subscribe anew."""
         redis = await self._link.call(_answering)
-        stream = self._on(redis).granted(router)
-        try:
+        async with aclosing(self._on(redis).granted(router)) as stream:
             while True:
                 async with self._link.while_linked(redis):
                     grants = await anext(stream)
                 yield grants
-        finally:
-            await stream.aclose()  # type: ignore[attr-defined]  # it is a generator
 
     async def clients(self) -> list[ClientState]:
         """Every client the pool has heard of. Raises StoreUnavailableError."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -152,7 +152,7 @@ class RedisQueue:
             raise StoreUnavailableError(str(error)) from error
         return _decode(raw)
 
-    async def granted(self, router: str) -> AsyncIterator[tuple[Grant, ...]]:
+    async def granted(self, router: str) -> AsyncGenerator[tuple[Grant, ...], None]:
         """Grants published for `router`, until cancelled. Lossy: reconcile what waits long."""
         pubsub: PubSub = self._redis.pubsub()
         try:

@@ -60,9 +60,12 @@ class Answer:
 
     @classmethod
     def from_json(cls, content: Any) -> Answer:
-        """Raises KeyError, TypeError, ValueError for what is not an answer."""
-        leases = {
-            name: (LeaseState(state), Usage(*map(int, tokens)))
-            for name, (state, *tokens) in content["leases"].items()
-        }
-        return cls(int(content["room"]), int(content["longest"]), leases)
+        """Raises ValueError for what is not an answer."""
+        try:
+            leases = {
+                name: (LeaseState(state), Usage(*map(int, tokens)))
+                for name, (state, *tokens) in content["leases"].items()
+            }
+            return cls(int(content["room"]), int(content["longest"]), leases)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"not an answer to a stand-in queue: {error!r}") from error

@@ -4,14 +4,13 @@
 and only when a test asks for them.
 """
 
-import shutil
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import redis
 
 from deployments.embedded_store import EmbeddedValkey
+from tests.integration.servers import redis_binary
 
 
 @pytest.fixture(scope="session")
@@ -24,10 +23,7 @@ def valkey_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """URL of a Redis server as Debian ships it; skips where it is not installed."""
-    binary = shutil.which("redis-server")
-    if binary is None:
-        pytest.skip("no redis-server on the PATH: apt-get install redis-server")
-    with EmbeddedValkey(tmp_path_factory.mktemp("redis"), binary=Path(binary)) as server:
+    with EmbeddedValkey(tmp_path_factory.mktemp("redis"), binary=redis_binary()) as server:
         yield server.url
 
 

@@ -20,7 +20,7 @@ from fairness.store.contract import (
     Sender,
     Usage,
 )
-from fairness.store.memory_store import MemoryQueue
+from fairness.store.memory_store import MemoryPool, MemoryQueue
 from fairness.store.redis_store import RedisQueue
 
 ROUTER = Sender("router", "router-1")
@@ -53,6 +53,7 @@ class Pool:
 
     queue: GlobalQueue
     clock: Clock
+    settings: QueueSettings
     redis: Redis | None = None  # None: in memory
     versions: int = 0
     submitted: list[str] = field(default_factory=list)
@@ -139,9 +140,8 @@ class Pool:
         """The store comes back empty."""
         if self.redis is None:
             assert isinstance(self.queue, MemoryQueue)
-            self.queue.pool.__init__(  # type: ignore[misc]
-                self.queue.pool._settings, self.clock, self.queue._publish
-            )
+            fresh = MemoryPool(self.settings, self.clock, self.queue._publish)
+            self.queue.pool = fresh
         else:
             await self.redis.flushall()
 
@@ -168,10 +168,10 @@ async def opened(url: str | None, settings: QueueSettings) -> AsyncIterator[Pool
     """A pool in the empty database at `url`, or in memory."""
     clock = Clock()
     if url is None:
-        yield Pool(MemoryQueue(settings, clock), clock)
+        yield Pool(MemoryQueue(settings, clock), clock, settings)
         return
     redis = connect(url)
     try:
-        yield Pool(RedisQueue(redis, POOL, settings, clock), clock, redis)
+        yield Pool(RedisQueue(redis, POOL, settings, clock), clock, settings, redis)
     finally:
         await redis.aclose()

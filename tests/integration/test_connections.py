@@ -189,7 +189,7 @@ async def test_the_documented_acl_suffices_and_allows_nothing_else(
             async with asyncio.timeout(5):
                 (grant,) = await first
             assert grant.request == "r1"
-            await stream.aclose()  # type: ignore[attr-defined]
+            await stream.aclose()
             assert [state.client for state in await queue.clients()] == ["alice"]
         assert len(await grant_key(source)) == 32
         assert server.ask("ACL LOG") == []

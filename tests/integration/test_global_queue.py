@@ -694,7 +694,7 @@ async def test_a_session_numbers_its_calls_and_repeats_a_failed_one_unchanged() 
                 raise ConnectionError
             return Reply()
 
-        def granted(self, router: str) -> AsyncIterator[tuple[Grant, ...]]: ...  # type: ignore[empty-body]
+        def granted(self, router: str) -> AsyncIterator[tuple[Grant, ...]]: ...
 
         async def clients(self) -> list[ClientState]:
             return []

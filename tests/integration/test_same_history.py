@@ -181,7 +181,7 @@ class Both(RuleBasedStateMachine):
         keys = self.loop.run_until_complete(self.redis.keys("*"))
         with redis.Redis.from_url(self.url) as raw:
             dumps = {key: raw.dump(key) for key in keys}
-        published, self.memory._publish = self.memory._publish, None  # type: ignore[assignment]
+        published, self.memory._publish = self.memory._publish, None
         self.saved = (copy.deepcopy(self.memory, {id(self.clock): self.clock}), dumps)
         self.memory._publish = published
 
