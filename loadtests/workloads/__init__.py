@@ -1,0 +1,1 @@
+"""Workloads: the paper's, ours, and anyone's from a file."""
