@@ -87,8 +87,7 @@ def _pool(pool: PoolConfig, config: AppConfig, store: StoreSettings) -> Applicat
     engine["additional_config"] = engine.get("additional_config", {}) | {
         "fairlane": {
             "policy": config.policy,
-            "input_weight": config.cost.input,
-            "output_weight": config.cost.output,
+            **dataclasses.asdict(config.cost.service_cost()),
         }
     }
     settings = ReplicaSettings(

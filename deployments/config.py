@@ -38,10 +38,22 @@ class Strict(BaseModel):
 
 
 class CostConfig(Strict):
-    """Service of a token: `input` for a prompt token, `output` for a generated one."""
+    """Service of a token: `input` for a prompt token, `output` for a generated one, `cached_input`
+    for a prompt token that the prefix cache provided.
+    """
 
     input: float = Field(default=1.0, ge=0)
     output: float = Field(default=2.0, ge=0)
+    cached_input: float = Field(default=0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> CostConfig:
+        self.service_cost()
+        return self
+
+    def service_cost(self) -> ServiceCost:
+        """The cost function. Raises ValueError for weights that make none."""
+        return ServiceCost(self.input, self.output, self.cached_input)
 
 
 class PredictionConfig(Strict):
@@ -207,7 +219,7 @@ class PoolConfig(Strict):
 class AppConfig(Strict):
     """Everything about one deployment of Fairlane."""
 
-    policy: Literal["vtc", "fcfs"] = "vtc"
+    policy: Literal["vtc", "lcf", "fcfs"] = "vtc"
     cost: CostConfig = CostConfig()
     prediction: PredictionConfig = PredictionConfig()
     store: StoreConfig = StoreConfig()
@@ -249,7 +261,7 @@ class AppConfig(Strict):
     def queue_settings(self) -> QueueSettings:
         """What all senders of a pool agree on."""
         return QueueSettings(
-            ServiceCost(self.cost.input, self.cost.output),
+            self.cost.service_cost(),
             sender_ttl_ms=int(self.store.sender_ttl_s * 1000),
             prediction=Prediction(**self.prediction.model_dump()),
         )

@@ -20,7 +20,7 @@ Rules
     3. A client that comes without one is **lifted** when it had nothing waiting: to the
        smallest counter among the backlogged, or, when nobody is backlogged, to the counter
        of the client that left the backlog last. A lift never lowers a counter.
-       (VTC, OSDI 2024, algorithm 2, lines 6 to 14.)
+       (VTC, OSDI 2024, algorithm 2, lines 6 to 14.) Unless the policy does not lift (LCF).
 
 Why the lift: without it, a client that was idle for an hour would own the batch until its
 counter had caught up. With it, the counters of backlogged clients stay within one bound U
@@ -55,10 +55,11 @@ class VirtualTokenCounters:
 
     def __init__(self, unit: float = 1.0) -> None:
         """Begin without clients; ``unit`` is the service that ``charge_each`` charges."""
+        self.lifts = True  # what the policy in force says
         self._unit = unit
         self._tab: Counter[str] = Counter()  # client -> units not in its account yet
         self._accounts: dict[str, _Account] = {}
-        self._backlog: LowestFirst[float] = LowestFirst(self.counter)
+        self._backlog: LowestFirst[str, float] = LowestFirst(self.counter)
         self._left_last: str | None = None
         self._left_last_counter = 0.0  # speaks for it once it is forgotten
 
@@ -84,7 +85,7 @@ class VirtualTokenCounters:
         if counter is not None:
             base = counter - account.charged
             account.base = max(account.base, base) if known else base
-        elif client not in self._backlog:
+        elif self.lifts and client not in self._backlog:
             account.base += max(0.0, self._level() - (account.base + account.charged))
         if client not in self._backlog:
             self._backlog.add(client)

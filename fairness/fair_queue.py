@@ -1,24 +1,23 @@
 """The fair queue: a line per client, and an order among the lines.
 
-State: for every backlogged client a line of its waiting items, each with its **place**; for
-every item the client it belongs to; and the heap of ``lowest_first`` over the clients, keyed
-by the policy's key for the first item in the client's line.
+State: for every waiting item its client and its **place**; for every backlogged client the line
+of its items, a heap of ``lowest_first`` by place; and such a heap over the clients, by the policy's
+key for the first item in the client's line.
 
 Places are handed out like numbers at a counter: a ``push`` takes the next higher one, a
-``prepend`` the next lower one. So within a line places rise from head to tail, and over all
-lines they tell exactly where each item would stand in one single deque. That makes FCFS (the
-lowest place first) the same as a plain deque, prepends included, and needs no clock.
+``prepend`` the next lower one. So over all lines they tell exactly where each item would stand in
+one single deque. That makes FCFS (the lowest place first) the same as a plain deque, prepends
+included, and needs no clock. Within its client's line an item of smaller **priority** stands before
+all others, whenever it came; that is nobody else's business.
 
 An item that leaves for a while and must not lose its place takes it along (``place_of``,
 ``next_place``) and comes back to it (``insert``).
 
-Cost: ``push``, ``prepend``, ``pop``, ``peek`` and ``remove`` are O(1) plus at most an O(log n)
-heap operation, n being the backlogged clients (amortised; see ``lowest_first`` for the
-repairs). Nothing searches a line. Iterating sorts all items; an ``insert`` that is not at the
-tail sorts its line.
+Cost: ``push``, ``prepend``, ``insert``, ``pop``, ``peek`` and ``remove`` are O(log n) in the
+client's own items and in backlogged clients (amortised; see ``lowest_first`` for the repairs).
+Nothing searches a line. Iterating sorts all items.
 """
 
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator
 from typing import Generic, TypeVar
 
@@ -46,22 +45,30 @@ class FairQueue(Generic[T]):
         self._policy = policy
         self._counter = counter
         self._rank = rank
-        self._lines: dict[str, OrderedDict[T, Place]] = {}
+        self._lines: dict[str, LowestFirst[T, Place]] = {}
         self._client_of: dict[T, str] = {}
-        self._order: LowestFirst[Key] = LowestFirst(self._key_of_head)
+        self._places: dict[T, Place] = {}
+        self._order: LowestFirst[str, Key] = LowestFirst(self._key_of_head)
         self._next_back = 0
         self._next_front = -1
 
-    def push(self, client: str, item: T) -> None:
-        """Add an item at the tail of its client's line.
+    def push(self, client: str, item: T, priority: int = 0) -> None:
+        """Add an item at the tail of its client's line, among those of its priority.
 
         Raises:
             ValueError: the item is queued already.
         """
-        line = self._line_for(client, item)
-        line[item] = self.next_place()
-        if len(line) == 1:
-            self._order.add(client)
+        self.insert(client, item, self.next_place(priority))
+
+    def prepend(self, client: str, item: T, priority: int = 0) -> None:
+        """Put an item back at the head of its client's line, among those of its priority.
+
+        Raises:
+            ValueError: the item is queued already.
+        """
+        place = Place(priority, self._rank, self._next_front)
+        self._next_front -= 1
+        self.insert(client, item, place)
 
     def insert(self, client: str, item: T, place: Place) -> None:
         """Put an item into its client's line at a place that was given out before.
@@ -69,36 +76,26 @@ class FairQueue(Generic[T]):
         Raises:
             ValueError: the item is queued already.
         """
-        line = self._line_for(client, item)
-        ahead_of_others = bool(line) and place < next(reversed(line.values()))
-        line[item] = place
-        if ahead_of_others:
-            for other in sorted(line, key=line.__getitem__):
-                line.move_to_end(other)
-        if next(iter(line)) == item:
+        if item in self._client_of:
+            raise ValueError(f"{item!r} is queued already")
+        self._client_of[item] = client
+        self._places[item] = place
+        line = self._lines.get(client)
+        if line is None:
+            line = self._lines[client] = LowestFirst(self._places.__getitem__)
+        line.add(item)
+        if line.lowest() == item:
             self._order.add(client)
 
-    def next_place(self) -> Place:
+    def next_place(self, priority: int = 0) -> Place:
         """Give out the place at the tail, to be used by an ``insert`` later."""
-        place = (self._rank, self._next_back)
+        place = Place(priority, self._rank, self._next_back)
         self._next_back += 1
         return place
 
     def place_of(self, item: T) -> Place:
         """Return where an item stands; KeyError if it is not here."""
-        return self._lines[self._client_of[item]][item]
-
-    def prepend(self, client: str, item: T) -> None:
-        """Put an item back at the head of its client's line.
-
-        Raises:
-            ValueError: the item is queued already.
-        """
-        line = self._line_for(client, item)
-        line[item] = (self._rank, self._next_front)
-        line.move_to_end(item, last=False)
-        self._next_front -= 1
-        self._order.add(client)
+        return self._places[item]
 
     def peek(self) -> T:
         """Return the item that ``pop`` would, without removing it.
@@ -106,7 +103,7 @@ class FairQueue(Generic[T]):
         Raises:
             IndexError: the queue is empty.
         """
-        return next(iter(self._lines[self._first_client()]))
+        return self._head_of(self._first_client())
 
     def pop(self) -> T:
         """Remove and return the first item in policy order.
@@ -114,11 +111,8 @@ class FairQueue(Generic[T]):
         Raises:
             IndexError: the queue is empty.
         """
-        client = self._first_client()
-        line = self._lines[client]
-        item, _ = line.popitem(last=False)
-        del self._client_of[item]
-        self._close_if_empty(client, line)
+        item = self.peek()
+        self.remove(item)
         return item
 
     def remove(self, item: T) -> bool:
@@ -126,9 +120,14 @@ class FairQueue(Generic[T]):
         client = self._client_of.pop(item, None)
         if client is None:
             return False
-        line = self._lines[client]
-        del line[item]
-        self._close_if_empty(client, line)
+        line, place = self._lines[client], self._places.pop(item)
+        line.discard(item)
+        head = line.lowest()
+        if head is None:
+            del self._lines[client]
+            self._order.discard(client)
+        elif self._places[head].number < place.number:  # came earlier: under FCFS, goes earlier
+            self._order.add(client)
         return True
 
     def first_key(self) -> Key:
@@ -158,26 +157,11 @@ class FairQueue(Generic[T]):
     def __iter__(self) -> Iterator[T]:
         """Iterate in policy order as it is now (a sorted copy)."""
         keyed = [
-            (self._policy.key(self._counter(client), client, place), item)
-            for client, line in self._lines.items()
-            for item, place in line.items()
+            (self._policy.key(self._counter(client), client, self._places[item]), item)
+            for item, client in self._client_of.items()
         ]
         keyed.sort(key=lambda entry: entry[0])
         return iter([item for _, item in keyed])
-
-    def _line_for(self, client: str, item: T) -> OrderedDict[T, Place]:
-        if item in self._client_of:
-            raise ValueError(f"{item!r} is queued already")
-        self._client_of[item] = client
-        line = self._lines.get(client)
-        if line is None:
-            line = self._lines[client] = OrderedDict()
-        return line
-
-    def _close_if_empty(self, client: str, line: OrderedDict[T, Place]) -> None:
-        if not line:
-            del self._lines[client]
-            self._order.discard(client)
 
     def _first_client(self) -> str:
         client = self._order.lowest()
@@ -185,6 +169,10 @@ class FairQueue(Generic[T]):
             raise IndexError("the fair queue is empty")
         return client
 
+    def _head_of(self, client: str) -> T:
+        head = self._lines[client].lowest()
+        assert head is not None, "a line without items is closed"
+        return head
+
     def _key_of_head(self, client: str) -> Key:
-        place = next(iter(self._lines[client].values()))
-        return self._policy.key(self._counter(client), client, place)
+        return self._policy.key(self._counter(client), client, self._places[self._head_of(client)])

@@ -26,7 +26,8 @@ class GrantToken:
     """The content of a token.
 
     lease: empty for a pass, which may use nothing of the engine (models, tokenize).
-    weight, counter: the client's, for the order inside the batch. expires: Unix seconds.
+    weight, counter: the client's, for the order inside the batch. priority: the request's, in its
+    client's line there. expires: Unix seconds.
     """
 
     lease: str
@@ -35,6 +36,7 @@ class GrantToken:
     expires: float
     weight: float = 1.0
     counter: float = 0.0
+    priority: int = 0
 
     def encode(self, key: bytes) -> str:
         """Sign; about 15 microseconds."""

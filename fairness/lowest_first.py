@@ -18,7 +18,7 @@ more than 2n + 16 entries.
 """
 
 import heapq
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Generic, Protocol, TypeVar
 
 
@@ -28,31 +28,37 @@ class Ordered(Protocol):
     def __lt__(self, other: Any, /) -> bool: ...
 
 
+M = TypeVar("M", bound=Hashable)
 K = TypeVar("K", bound=Ordered)
 
 _SLACK = 16
 
 
-class LowestFirst(Generic[K]):
-    """A set of names that knows which has the lowest ``key(name)``; ties go by name."""
+class LowestFirst(Generic[M, K]):
+    """A set that knows which member has the lowest ``key(member)``.
 
-    def __init__(self, key: Callable[[str], K]) -> None:
+    Ties go by the members' own order, so where keys may be equal they must have one (names).
+    """
+
+    __slots__ = ("_heap", "_key", "_members")
+
+    def __init__(self, key: Callable[[M], K]) -> None:
         self._key = key
-        self._members: dict[str, None] = {}  # a set that iterates in a repeatable order
-        self._heap: list[tuple[K, str]] = []
+        self._members: dict[M, None] = {}  # a set that iterates in a repeatable order
+        self._heap: list[tuple[K, M]] = []
 
-    def add(self, member: str) -> None:
+    def add(self, member: M) -> None:
         """Add a member, or take note that a member's key went down."""
         self._members[member] = None
         heapq.heappush(self._heap, (self._key(member), member))
         self._drop_excess()
 
-    def discard(self, member: str) -> None:
+    def discard(self, member: M) -> None:
         """Remove a member if it is one."""
         self._members.pop(member, None)
         self._drop_excess()
 
-    def lowest(self) -> str | None:
+    def lowest(self) -> M | None:
         """Return the member with the lowest key, ``None`` when there are no members."""
         while self._heap:
             key, member = self._heap[0]
@@ -80,5 +86,5 @@ class LowestFirst(Generic[K]):
     def __len__(self) -> int:
         return len(self._members)
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[M]:
         return iter(self._members)

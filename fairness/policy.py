@@ -2,13 +2,27 @@
 
 A policy is an object with one method, the **key** of a request; the lowest key is served
 first. A queue that holds the requests of a client in one line only ever asks for the key of
-the first in each line, so a key must not fall along a line.
+the first in each line.
+
+What a policy is not: weights and predictions. A client's weight divides what it is charged
+(``fairness.counters``), and a predicted output is charged in advance (``fairness.prediction``), so
+weighted VTC is VTC with weights, and VTC with predictions is VTC with predictions.
 """
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-Place = tuple[int, int]
-"""Where a request stands: (rank of its queue, number in it). Smaller is earlier."""
+
+class Place(NamedTuple):
+    """Where a request stands in its client's line; the smaller place is served earlier.
+
+    priority: what its client says; means something among the requests of one client only.
+    rank: of the queue that it waits in. number: in that queue.
+    """
+
+    priority: int
+    rank: int
+    number: int
+
 
 Key = tuple[float, str, Place]
 
@@ -19,6 +33,11 @@ class Policy(Protocol):
     @property
     def name(self) -> str:
         """What ``policy()`` knows it by."""
+        ...
+
+    @property
+    def lifts(self) -> bool:
+        """Is the counter of a client that comes back from idleness lifted to where others are?"""
         ...
 
     def key(self, counter: float, client: str, place: Place) -> Key:
@@ -33,23 +52,41 @@ class VTC:
     """
 
     name = "vtc"
+    lifts = True
 
     def key(self, counter: float, client: str, place: Place) -> Key:
         """Order by counter, then client, then place."""
         return (counter, client, place)
 
 
+class LCF(VTC):
+    """Least counter first: VTC without the lift. Not fair; the paper's control, for comparison.
+
+    Who was idle has saved up its share, and may then starve the others until it has caught up
+    (OSDI 2024, section 5.1).
+    """
+
+    name = "lcf"
+    lifts = False
+
+
 class FCFS:
-    """First come, first served, whoever sent it: what serving engines do by default."""
+    """First come, first served, whoever sent it: what serving engines do by default.
+
+    Clients still order their own requests by priority, but go before others by none.
+    """
 
     name = "fcfs"
+    lifts = True  # keeps the counters fit for VTC, should it be switched on
 
     def key(self, counter: float, client: str, place: Place) -> Key:
-        """Order by place alone."""
-        return (0.0, "", place)
+        """Order by place alone, without the priority."""
+        return (0.0, "", place._replace(priority=0))
 
 
-_POLICIES: dict[str, Policy] = {p.name: p for p in (VTC(), FCFS())}
+_POLICIES: dict[str, Policy] = {p.name: p for p in (VTC(), LCF(), FCFS())}
+POLICIES = tuple(_POLICIES)
+"""The names of all policies."""
 
 
 def policy(name: str) -> Policy:
@@ -61,5 +98,5 @@ def policy(name: str) -> Policy:
     try:
         return _POLICIES[name]
     except (KeyError, TypeError):
-        choices = ", ".join(sorted(_POLICIES))
+        choices = ", ".join(POLICIES)
         raise ValueError(f"unknown policy {name!r}; choose one of: {choices}") from None

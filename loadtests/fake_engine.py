@@ -186,6 +186,7 @@ class FakeEngine:
         lora: int = 0,
         resumable: bool = False,
         session: str | None = None,
+        priority: int = 0,
     ) -> Request:
         """Make a request; a prompt given as a length has tokens that no other has.
 
@@ -209,6 +210,7 @@ class FakeEngine:
             arrival_time=float(number),
             lora_request=LoRARequest(f"adapter-{lora}", lora, "none") if lora else None,
             resumable=resumable,
+            priority=priority,
             block_hasher=self._hasher,
         )
         if not ready:

@@ -2,7 +2,8 @@
 
 Every OpenAI handler of vLLM reaches the engine through `generate` or `encode` of one client
 object. Both are wrapped: the lease that the grant check bound to this task goes into the request's
-`extra_args`, where the scheduler reads it, and `priority` is always 0.
+`extra_args`, where the scheduler reads it, and `priority` is what the router says, which orders
+the requests of one client only.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ def _wrap(method: Callable[..., AsyncGenerator[Any, None]]) -> Any:
         if lease is None:
             raise NoGrantError("the engine works only for requests the global queue has granted")
         write_identity(params, lease)
-        options["priority"] = 0
+        options["priority"] = lease.token.priority
         return _watch(lease, params, method(prompt, params, request_id, **options))
 
     return with_identity

@@ -9,7 +9,7 @@ the middle of a long prefill) are refunded.
 
 So at every moment and exactly, for the requests of a client, with weight 1::
 
-    charged = input_weight * (input - cached) + output_weight * output
+    charged = cost.of(input, output, cached)
 
 where ``input`` counts prompt tokens admitted (less those refunded), ``cached`` those of them
 that the prefix cache provided, and ``output`` the tokens the model produced and the engine
@@ -183,7 +183,7 @@ class Ledger:
             request.charged = new
             request.charged_to = prompt_tokens
             usage.input += new
-            self.counters.charge(request.client, self.cost.of(new - cached, 0))
+            self.counters.charge(request.client, self.cost.of(new, 0, cached))
 
     def produced(self, answers: Iterable[Answer]) -> None:
         """Charge what a step made for live requests. (The hot path: each request, each step.)"""

@@ -13,7 +13,8 @@ State
 
 Rules
     1. *Order.* Of all waiting requests the policy's first goes next: under VTC the oldest of
-       the client with the smallest counter. ``skipped_waiting`` holds those that vLLM found
+       the client with the smallest counter, or the one to which that client itself gave the
+       smallest ``priority``. ``skipped_waiting`` holds those that vLLM found
        not ready when it looked (a grammar compiling, KV on its way, too many LoRAs). Stock
        drains that queue first; here the heads of both compete, so a client's unready requests
        do not push ahead of others. Requests keep their places in it until they are ready. Only
@@ -58,7 +59,7 @@ Identity. The replica writes ``{"client", "lease", "weight", "counter"}`` under 
 must overwrite it always). See ``replicas.ledger.Identity``.
 
 Settings come as ``additional_config={"fairlane": {...}}`` of the engine's arguments: ``policy``
-(``vtc`` or ``fcfs``), ``input_weight``, ``output_weight``.
+(``vtc``, ``lcf`` or ``fcfs``), ``input_weight``, ``output_weight``, ``cached_input_weight``.
 
 Hooks. This class extends parts of vLLM that are not a public interface. ``HOOKS`` names them,
 and the start fails with a clear message where one is missing.
@@ -71,6 +72,7 @@ import os
 import signal
 import sys
 from collections.abc import Mapping
+from dataclasses import fields
 from types import MethodType
 from typing import Any, TypeVar
 
@@ -82,7 +84,7 @@ from vllm.v1.request import Request, RequestStatus, StreamingUpdate
 
 from fairness.cost import ServiceCost
 from fairness.counters import VirtualTokenCounters
-from fairness.policy import VTC, Key, Policy, policy
+from fairness.policy import VTC, Key, Place, Policy, policy
 from replicas.ledger import Identity, Ledger
 from replicas.waiting_queue import FairRequestQueue, SkippedRequestQueue
 
@@ -102,6 +104,7 @@ HOOKS = (
     "_try_promote_blocked_waiting_request",
 )
 KEY = "fairlane"
+NOWHERE = Place(0, 0, 0)  # those who run stand in no line
 
 
 class UnsupportedVLLMError(RuntimeError):
@@ -125,6 +128,7 @@ class FairScheduler(AsyncScheduler):
             )
         fair_policy, cost = read_settings(self.vllm_config.additional_config)
         self._counters = VirtualTokenCounters(unit=cost.output_weight)
+        self._counters.lifts = fair_policy.lifts
         self._ledger = Ledger(cost, self._counters)
         self._fair_policy = fair_policy
         self._popped: list[Request] = []
@@ -315,14 +319,15 @@ class FairScheduler(AsyncScheduler):
             client = client_of(request.request_id)
             protected = request.num_preemptions >= PROTECTED_AFTER
             return (
-                order(-math.inf if protected else 0.0, "", (0, 0)),
-                order(counter(client), client, (0, 0)),
+                order(-math.inf if protected else 0.0, "", NOWHERE),
+                order(counter(client), client, NOWHERE),
             )
 
         self.running.sort(key=key)
 
     def _switch_policy(self, name: str) -> None:
         self._fair_policy = policy(name)
+        self._counters.lifts = self._fair_policy.lifts
         self.waiting.set_policy(self._fair_policy)
         self.skipped_waiting.set_policy(self._fair_policy)
 
@@ -335,11 +340,11 @@ class FairScheduler(AsyncScheduler):
 def identity_of(request: Request | StreamingUpdate) -> Identity:
     """Read whose request (or more input for a session) it is from where the replica wrote it."""
     if request.sampling_params is not None:
-        fields = request.sampling_params.extra_args
+        extra = request.sampling_params.extra_args
     else:
         pooling_params = getattr(request, "pooling_params", None)
-        fields = getattr(pooling_params, "extra_kwargs", None)
-    return Identity.read((fields or {}).get(KEY))
+        extra = getattr(pooling_params, "extra_kwargs", None)
+    return Identity.read((extra or {}).get(KEY))
 
 
 def read_settings(additional_config: Any) -> tuple[Policy, ServiceCost]:
@@ -351,13 +356,12 @@ def read_settings(additional_config: Any) -> tuple[Policy, ServiceCost]:
     section = additional_config.get(KEY) if isinstance(additional_config, dict) else None
     given = dict(section or {})
     order = policy(given.pop("policy", VTC.name))
-    weights = {
-        name: float(given.pop(name)) for name in ("input_weight", "output_weight") if name in given
-    }
+    names = [weight.name for weight in fields(ServiceCost)]
+    weights = {name: float(given.pop(name)) for name in names if name in given}
     if given:
         raise ValueError(
             f"unknown settings in additional_config[{KEY!r}]: {', '.join(sorted(given))}; "
-            "there are: policy, input_weight, output_weight"
+            f"there are: policy, {', '.join(names)}"
         )
     return order, ServiceCost(**weights)
 

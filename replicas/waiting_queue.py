@@ -13,8 +13,9 @@ class FairRequestQueue(RequestQueue):
     """A vLLM ``RequestQueue`` whose order is a policy's over clients.
 
     vLLM's words keep their meaning inside a client's line: ``add`` goes to its tail,
-    ``prepend`` to its head. Removing a request that is not here does nothing, because vLLM
-    removes from both of its queues without knowing which one holds the request.
+    ``prepend`` to its head; a request of smaller ``priority`` stands before the others. Removing
+    a request that is not here does nothing, because vLLM removes from both of its queues without
+    knowing which one holds the request.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class FairRequestQueue(RequestQueue):
 
     def add_request(self, request: Request) -> None:
         """Add a request at the tail of its client's line."""
-        self._queue.push(self._client_of(request), request)
+        self._queue.push(self._client_of(request), request, request.priority)
 
     def pop_request(self) -> Request:
         """Remove and return the first request in policy order."""
@@ -55,7 +56,7 @@ class FairRequestQueue(RequestQueue):
 
     def prepend_request(self, request: Request) -> None:
         """Put a request back at the head of its client's line."""
-        self._queue.prepend(self._client_of(request), request)
+        self._queue.prepend(self._client_of(request), request, request.priority)
 
     def prepend_requests(self, requests: RequestQueue) -> None:
         """Put requests back, the last of them foremost (as vLLM's own queue does)."""
@@ -130,7 +131,7 @@ class SkippedRequestQueue(FairRequestQueue):
 
     def add_request(self, request: Request) -> None:
         """Add a request at the tail of its client's line; parked, if it is blocked."""
-        self._put(request, self._queue.next_place())
+        self._put(request, self._queue.next_place(request.priority))
 
     def pop_request(self) -> Request:
         """Remove and return the first request in policy order that is ready."""
@@ -141,7 +142,7 @@ class SkippedRequestQueue(FairRequestQueue):
     def prepend_request(self, request: Request) -> None:
         """Put a request back at its place; one that comes from elsewhere goes to the tail."""
         old = self._left.pop(request) if request in self._left else None
-        self._put(request, old or self._queue.next_place())
+        self._put(request, old or self._queue.next_place(request.priority))
 
     def prepend_requests(self, requests: RequestQueue) -> None:
         """Put back what a step skipped, latest first (as vLLM's own queue does)."""

@@ -136,7 +136,7 @@ class RouterApp:
     async def _serve(self, exchange: Exchange, client: Client, body: Body) -> None:
         turns = self._pool(body.model)
         await self._require_ready(turns, body.model)
-        turn = turns.submit(client, len(body.data))
+        turn = turns.submit(client, len(body.data), body.priority)
         try:
             await exchange.unless_gone(self._wait_and_relay(exchange, turns, turn, body))
         finally:
@@ -168,6 +168,7 @@ class RouterApp:
                 expires=time.time() + self.grant_ttl_s,
                 weight=turn.client.weight,
                 counter=grant.counter,
+                priority=turn.priority,
             )
             try:
                 await self._relay(exchange, grant.url, token, turns, body=body, turn=turn)
@@ -233,7 +234,7 @@ class RouterApp:
         await exchange.answer(content, status)
 
     async def _set_policy(self, exchange: Exchange) -> None:
-        """{"policy": "vtc" | "fcfs"}: for every pool, on every router and replica in a second."""
+        """{"policy": NAME}: for every pool, on every router and replica within a second."""
         content = parse_object(await read_body(exchange.receive, None, self.limits.max_body_bytes))
         try:
             for turns in self.turns.values():

@@ -9,10 +9,11 @@ from typing import Any
 
 import orjson
 
+from fairness.store.contract import PRIORITY_LIMIT
 from router.errors import ApiError, too_large
 
 # Fields by which a body could claim another place in the queue, another identity or another
-# request's id, or reach into how replicas talk to each other.
+# request's id, or reach into how replicas talk to each other. (`priority` is read here.)
 RESERVED_FIELDS = frozenset({"priority", "vllm_xargs", "request_id", "kv_transfer_params"})
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -24,10 +25,12 @@ class ClientGoneError(Exception):
 
 @dataclass(slots=True)
 class Body:
-    """A checked body: the bytes to send on, and the model they ask for."""
+    """A checked body: the bytes to send on, the model they ask for, and the request's priority
+    among its client's own."""
 
     data: bytes
     model: str
+    priority: int = 0
 
     def release(self) -> None:
         """Forget the bytes: a stream may go on for long after they were sent."""
@@ -70,9 +73,23 @@ def check_body(data: bytes) -> Body:
     model = content.get("model")
     if not isinstance(model, str) or not model:
         raise ApiError(400, "name a model: 'model' must be a non-empty string", param="model")
+    priority = _priority(content.get("priority"))
     if not RESERVED_FIELDS.isdisjoint(content):
         data = _without_reserved(data)
-    return Body(data, model)
+    return Body(data, model, priority)
+
+
+def _priority(value: Any) -> int:
+    if value is None:
+        return 0
+    if not isinstance(value, int) or isinstance(value, bool) or abs(value) > PRIORITY_LIMIT:
+        raise ApiError(
+            400,
+            f"'priority' must be an integer from -{PRIORITY_LIMIT} to {PRIORITY_LIMIT}; the "
+            "smallest goes first among your own requests",
+            param="priority",
+        )
+    return value
 
 
 def _without_reserved(data: bytes) -> bytes:

@@ -74,14 +74,16 @@ class Turn:
         "client",
         "failed",
         "grant",
+        "priority",
         "request",
         "size",
     )
 
-    def __init__(self, request: str, client: Client, size: int, now: float) -> None:
+    def __init__(self, request: str, client: Client, size: int, priority: int, now: float) -> None:
         self.request = request
         self.client = client
         self.size = size
+        self.priority = priority
         self.asked = now
         self.attempt = 0  # at least the number of its last lease
         self.failed: set[str] = set()
@@ -201,10 +203,11 @@ class Turns:
         """Every client of the pool. Raises StoreUnavailableError."""
         return await self._queue.clients()
 
-    def submit(self, client: Client, size: int) -> Turn:
-        """Stand in line with a body of `size` bytes. Raises ApiError 429 when the line is full."""
+    def submit(self, client: Client, size: int, priority: int = 0) -> Turn:
+        """Stand in line with a body of `size` bytes, before the client's other requests of larger
+        priority. Raises ApiError 429 when the line is full."""
         self._check_limits(client.name, size)
-        turn = Turn(f"{self._life}-{next(self._numbers)}", client, size, self._now())
+        turn = Turn(f"{self._life}-{next(self._numbers)}", client, size, priority, self._now())
         self._turns[turn.request] = turn
         self._requests[client.name] += 1
         self._bytes[client.name] += size
@@ -292,7 +295,14 @@ class Turns:
     def _send_submit(self, turn: Turn) -> None:
         client = turn.client
         call = self._next_call()
-        call.submit(turn.request, client.name, client.weight, turn.size, turn.attempt)
+        call.submit(
+            turn.request,
+            client.name,
+            client.weight,
+            turn.size,
+            attempt=turn.attempt,
+            priority=turn.priority,
+        )
         if self._stand_in is None:
             self._in_store.add(turn.request)
         self._tell(call)

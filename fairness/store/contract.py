@@ -25,12 +25,13 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from fairness.cost import ServiceCost
+from fairness.policy import policy as policy_named
 from fairness.prediction import Prediction
 
 SenderKind = Literal["router", "replica"]
 Argument = str | int | float
-POLICIES = ("vtc", "fcfs")
 PLACEMENTS = ("least_loaded",)
+PRIORITY_LIMIT = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +94,22 @@ class Call:
         return len(self.verbs)
 
     def submit(
-        self, request: str, client: str, weight: float, body_bytes: int, attempt: int = 0
+        self,
+        request: str,
+        client: str,
+        weight: float,
+        body_bytes: int,
+        *,
+        attempt: int = 0,
+        priority: int = 0,
     ) -> None:
         """Router: stand in the client's line. O(log waiting).
 
         attempt: larger than that of any lease of this request, when it is submitted anew.
+        priority: from -`PRIORITY_LIMIT` to it. The smaller goes before the client's other requests,
+        and before nobody else's.
         """
-        self.verbs.append(("submit", request, client, weight, body_bytes, attempt))
+        self.verbs.append(("submit", request, client, weight, body_bytes, attempt, priority))
 
     def cancel(self, request: str) -> None:
         """Router: the client left before an answer began. Free, but for what a replica says it
@@ -135,9 +145,7 @@ class Call:
 
         Raises ValueError for an unknown policy.
         """
-        if name not in POLICIES:
-            raise ValueError(f"unknown policy {name!r}; choose one of {', '.join(POLICIES)}")
-        self.verbs.append(("policy", name, reason))
+        self.verbs.append(("policy", policy_named(name).name, reason))
 
     def heartbeat(self) -> None:
         """Anyone, every second: end what dead senders left behind (bounded work), and learn the

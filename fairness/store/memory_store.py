@@ -47,6 +47,7 @@ class _Request:
     bytes: int
     seq: int
     attempt: int
+    priority: int
     replica: str | None = None
     used: Usage = Usage()  # noqa: RUF009 (a frozen value)
     charged: float = 0.0
@@ -141,7 +142,7 @@ class MemoryPool:
         self._requests: dict[str, _Request] = {}
         self._clients: dict[str, _Client] = {}
         self._backlogged = LowestFirst(self._counter_of)
-        self._lines: dict[str, LowestFirst[int]] = {}
+        self._lines: dict[str, LowestFirst[str, tuple[int, int]]] = {}
         self._arrivals = LowestFirst(self._seq_of)
         self._heard: dict[str, dict[str, int]] = {"router": {}, "replica": {}}
         self._calls: dict[str, _Heard] = {}
@@ -158,7 +159,11 @@ class MemoryPool:
             for name in dir(self)
             if name.startswith("_do_")
         }
-        self._orders = {"vtc": self._next_by_counter, "fcfs": self._next_by_arrival}
+        self._orders = {
+            "vtc": self._next_by_counter,
+            "lcf": self._next_by_counter,
+            "fcfs": self._next_by_arrival,
+        }
         self._placements = {"least_loaded": self._least_loaded}
         self._now = _Answer(Sender("router", ""), 0)
 
@@ -236,13 +241,18 @@ class MemoryPool:
     # --- verbs, one method each, named as in the contract -----------------------------------
 
     def _do_submit(
-        self, request: str, client: str, weight: float, body_bytes: int, attempt: int
+        self,
+        request: str,
+        client: str,
+        weight: float,
+        body_bytes: int,
+        *order: int,
     ) -> None:
         if self._now.repeated or request in self._requests:
             return
         router = self._now.sender.name
         entry = self._new_request(request, client, router, float(weight), int(body_bytes))
-        entry.attempt = int(attempt)
+        entry.attempt, entry.priority = order
         self._enqueue(entry)
 
     def _do_cancel(self, request: str) -> None:
@@ -329,14 +339,12 @@ class MemoryPool:
 
     def _do_pool(self) -> None:
         now = self._now
-        lowest = self._backlogged.lowest()
-        v = self._v if lowest is None else max(self._v, self._counter_of(lowest))
         alive = {
             name: ReplicaState(self._replicas[name].url, self._replicas[name].limit > 0)
             for name, heard in self._heard["replica"].items()
             if heard >= now.now - self._settings.sender_ttl_ms and name in self._replicas
         }
-        now.pool = PoolState(self._policy, self._policy_version, v, alive)
+        now.pool = PoolState(self._policy, self._policy_version, self._level(), alive)
 
     def _do_leave(self) -> None:
         self._heard[self._now.sender.kind][self._now.sender.name] = 0
@@ -422,13 +430,12 @@ class MemoryPool:
 
     def _next_by_counter(self) -> _Request | None:
         client = self._backlogged.lowest()
-        return None if client is None else self._first_of(self._lines[client])
+        return None if client is None else self._entry(self._lines[client].lowest())
 
     def _next_by_arrival(self) -> _Request | None:
-        return self._first_of(self._arrivals)
+        return self._entry(self._arrivals.lowest())
 
-    def _first_of(self, line: LowestFirst[int]) -> _Request | None:
-        request = line.lowest()
+    def _entry(self, request: str | None) -> _Request | None:
         return None if request is None else self._requests[request]
 
     def _least_loaded(self, entry: _Request) -> str:
@@ -479,6 +486,10 @@ class MemoryPool:
     def _known_counter(self, client: _Client) -> float:
         return client.counter if self._known(client) else self._v
 
+    def _place_of(self, request: str) -> tuple[int, int]:
+        entry = self._requests[request]
+        return entry.priority, entry.seq
+
     def _seq_of(self, request: str) -> int:
         return self._requests[request].seq
 
@@ -488,13 +499,16 @@ class MemoryPool:
     def _deadline_of(self, request: str) -> int:
         return self._unseen[request]
 
-    def _virtual_time(self) -> float:
+    def _level(self) -> float:
+        if self._policy == "lcf":
+            return self._v
         lowest = self._backlogged.lowest()
         if lowest is None:
             lowest = self._last_left
-        known = None if lowest is None else self._clients.get(lowest)
-        if known is not None and known.counter > self._v:
-            self._v = known.counter
+        return self._v if lowest is None else max(self._v, self._counter_of(lowest))
+
+    def _virtual_time(self) -> float:
+        self._v = self._level()
         return self._v
 
     def _set_counter(self, client: _Client, counter: float) -> None:
@@ -518,14 +532,14 @@ class MemoryPool:
         self, request: str, client: str, router: str, weight: float, body_bytes: int
     ) -> _Request:
         self._seq += 1
-        entry = _Request(request, client, router, weight, body_bytes, self._seq, 0)
+        entry = _Request(request, client, router, weight, body_bytes, self._seq, 0, 0)
         self._requests[request] = entry
         return entry
 
     def _stand_in_line(self, client: _Client, entry: _Request) -> None:
         line = self._lines.get(client.name)
         if line is None:
-            line = self._lines[client.name] = LowestFirst(self._seq_of)
+            line = self._lines[client.name] = LowestFirst(self._place_of)
         line.add(entry.id)
         self._arrivals.add(entry.id)
         self._routed.setdefault(entry.router, set()).add(entry.id)
@@ -561,11 +575,11 @@ class MemoryPool:
             self._load.discard(replica)
 
     def _service(self, usage: Usage) -> float:
-        return self._settings.cost.of(usage.input - usage.cached, usage.output)
+        return self._settings.cost.of(usage.input, usage.output, usage.cached)
 
     def _service_reserved(self, entry: _Request, usage: Usage) -> float:
         output = max(usage.output, entry.reserved)
-        return self._settings.cost.of(usage.input - usage.cached, output)
+        return self._settings.cost.of(usage.input, output, usage.cached)
 
     def _lease(self, lease: str) -> _Request | None:
         request, attempt = _split(lease)

@@ -122,6 +122,7 @@ class RedisQueue:
         self._settings: tuple[EncodableT, ...] = (
             settings.cost.input_weight,
             settings.cost.output_weight,
+            settings.cost.cached_input_weight,
             settings.sender_ttl_ms,
             settings.grant_ttl_ms,
             prediction.predictor,

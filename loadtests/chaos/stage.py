@@ -17,7 +17,6 @@ import redis
 
 from deployments.local_cluster import load as load_config
 from fairness.bounds import PoolLimits, paper_bound
-from fairness.cost import ServiceCost
 from fairness.measures import service_over_time
 from fairness.store.connection import SCHEMA
 from loadtests import driver
@@ -81,7 +80,7 @@ class Pool:
                     longest_output=max(OUTPUT_TOKENS),
                     window=slots + pool.lookahead,
                     batch_tokens=slots * (PROMPT_TOKENS + max(OUTPUT_TOKENS)),
-                    cost=ServiceCost(app.cost.input, app.cost.output),
+                    cost=app.cost.service_cost(),
                 )
             ),
         )

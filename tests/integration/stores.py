@@ -63,11 +63,18 @@ class Pool:
         return await self.queue.execute(by, call)
 
     async def submit(
-        self, request: str, client: str, weight: float = 1, size: int = 40, by: Sender = ROUTER
+        self,
+        request: str,
+        client: str,
+        weight: float = 1,
+        size: int = 40,
+        *,
+        priority: int = 0,
+        by: Sender = ROUTER,
     ) -> tuple[Grant, ...]:
         self.submitted.append(request)
         call = Call()
-        call.submit(request, client, weight, size)
+        call.submit(request, client, weight, size, priority=priority)
         return (await self.call(by, call)).grants
 
     async def reconcile_all(self) -> list[Grant]:

@@ -12,6 +12,7 @@ import pytest
 import pytest_asyncio
 import redis as sync_redis
 
+from fairness.cost import ServiceCost
 from fairness.prediction import Prediction
 from fairness.store.coalescer import Coalescer
 from fairness.store.connection import connect, shared_secret
@@ -117,11 +118,53 @@ async def test_fcfs_grants_in_arrival_order(pool: Pool) -> None:
     assert await grants_in_order(pool, 5, Usage(10, 0, 20)) == sent
 
 
+async def test_least_counter_first_lifts_nobody(pool: Pool) -> None:
+    """LCF, the control: who comes late owns the pool until it has caught up."""
+    await pool.set_policy("lcf", "test")
+    for n in range(5):
+        await pool.submit(f"alice-{n:02}", "alice")
+    assert set(await grants_in_order(pool, 3, Usage(100, 0, 100))) == {"alice"}
+    for n in range(4):
+        await pool.submit(f"bob-{n:02}", "bob")
+    assert (await pool.state("bob"))[0] == 0
+    for turn in range(4, 8):
+        await pool.offer(limit=turn)
+        (grant,) = await pool.reconcile_all()
+        assert grant.request.startswith("bob")
+        await pool.report("settle", grant.lease, Usage(100, 0, 50))
+
+
+async def test_a_priority_orders_the_requests_of_its_own_client_only(pool: Pool) -> None:
+    for n, priority in enumerate((0, 7, -1_000, 1_000, -1_000)):
+        await pool.submit(f"bob-{n}", "bob", priority=priority)
+    for n in range(5):
+        await pool.submit(f"alice-{n}", "alice")
+    served = []
+    for turn in range(1, 11):
+        await pool.offer(limit=turn)
+        (grant,) = await pool.reconcile_all()
+        served.append(grant.request)
+        await pool.report("settle", grant.lease, Usage(10, 0, 20))
+    assert [name for name in served if name.startswith("bob")] == [
+        f"bob-{n}" for n in (2, 4, 0, 1, 3)
+    ]
+    assert [name.split("-")[0] for name in served] == ["alice", "bob"] * 5
+
+
+async def test_a_requeued_request_of_priority_goes_first_again(pool: Pool) -> None:
+    await pool.offer(limit=1)
+    await pool.submit("urgent", "alice", priority=-1)
+    await pool.submit("other", "alice")
+    await pool.route("requeue", "urgent.1")
+    await pool.offer(limit=2)
+    assert [grant.lease for grant in await pool.reconcile_all()] == ["urgent.2"]
+
+
 async def test_a_policy_is_heeded_once_for_each_reason(pool: Pool) -> None:
     for name, reason in (("vtc", "deploy-1"), ("fcfs", "admin"), ("vtc", "deploy-1")):
         await pool.set_policy(name, reason)  # the last: a restarted router
     assert (await state_of(pool)).policy == "fcfs"
-    with pytest.raises(ValueError, match="vtc, fcfs"):
+    with pytest.raises(ValueError, match="choose one of: vtc, lcf, fcfs"):
         Call().policy("random", "test")
 
 
@@ -175,6 +218,19 @@ async def test_an_idle_client_is_lifted_and_saves_nothing_up(pool: Pool) -> None
         await pool.report("settle", f"alice-{turn - 2}.1", Usage(100, 0, 100))
     await pool.submit("bob-1", "bob")
     assert (await pool.state("bob"))[0] == (await pool.state("alice"))[0] == 1 + 6 * 300
+
+
+async def test_cached_prompt_tokens_may_cost_a_part(store: str | None) -> None:
+    settings = QueueSettings(ServiceCost(cached_input_weight=0.25))
+    async with opened(store, settings) as pool:
+        await pool.offer(limit=1)
+        await pool.submit("r1", "alice")
+        await pool.report("charge", "r1.1", Usage(100, 80, 0))
+        assert (await pool.state("alice"))[0] == 20 + 80 / 4
+        await pool.report("settle", "r1.1", Usage(100, 80, 5))
+        assert (await pool.state("alice"))[0] == 20 + 80 / 4 + 10
+        (alice,) = await pool.queue.clients()
+        assert (alice.service, alice.cached_tokens) == (50, 80)
 
 
 async def test_the_client_that_left_last_sets_the_floor_of_an_empty_queue(pool: Pool) -> None:

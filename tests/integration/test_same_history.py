@@ -27,9 +27,19 @@ from hypothesis.stateful import (
 )
 
 from fairness.cost import ServiceCost
+from fairness.policy import POLICIES
 from fairness.prediction import PREDICTORS, Prediction
 from fairness.store.connection import connect
-from fairness.store.contract import Call, Grant, PoolState, QueueSettings, Reply, Sender, Usage
+from fairness.store.contract import (
+    PRIORITY_LIMIT,
+    Call,
+    Grant,
+    PoolState,
+    QueueSettings,
+    Reply,
+    Sender,
+    Usage,
+)
 from fairness.store.memory_store import MemoryPool
 from fairness.store.redis_store import RedisQueue
 from tests.integration.stores import POOL, PREFIX, Clock
@@ -54,7 +64,7 @@ class Both(RuleBasedStateMachine):
     @initialize(
         predictor=st.sampled_from(sorted(PREDICTORS)),
         share=st.sampled_from([1.0, 0.5]),
-        cost=st.sampled_from([ServiceCost(), ServiceCost(0.3, 0.7)]),
+        cost=st.sampled_from([ServiceCost(), ServiceCost(0.3, 0.7, 0.1)]),
     )
     def begin(self, predictor: str, share: float, cost: ServiceCost) -> None:
         self.clock = Clock()
@@ -94,7 +104,13 @@ class Both(RuleBasedStateMachine):
     @rule(
         router=st.sampled_from(ROUTERS),
         requests=st.lists(
-            st.tuples(request_ids, st.sampled_from(CLIENTS), weights, st.integers(0, 400)),
+            st.tuples(
+                request_ids,
+                st.sampled_from(CLIENTS),
+                weights,
+                st.integers(0, 400),
+                st.sampled_from([0, 0, -1, PRIORITY_LIMIT]),
+            ),
             min_size=1,
             max_size=5,
         ),
@@ -102,8 +118,8 @@ class Both(RuleBasedStateMachine):
     )
     def submit(self, router: Sender, requests: list[Any], heard: bool) -> None:
         call = Call()
-        for request, client, weight, size in requests:
-            call.submit(request, client, weight, size)
+        for request, client, weight, size, priority in requests:
+            call.submit(request, client, weight, size, priority=priority)
         self.send(router, call, heard)
 
     @rule(
@@ -146,7 +162,9 @@ class Both(RuleBasedStateMachine):
     )
     def resync(self, replica: Sender, client: str, counter: float, v: float, data: Any) -> None:
         call = Call()
-        call.resync_pool(PoolState("fcfs", data.draw(st.integers(0, 3)), v))
+        call.resync_pool(
+            PoolState(data.draw(st.sampled_from(POLICIES)), data.draw(st.integers(0, 3)), v)
+        )
         lease = self.some_lease(data, replica)
         call.resync_lease(lease, client, data.draw(weights), data.draw(usages))
         call.resync_client(client, counter)
@@ -158,7 +176,7 @@ class Both(RuleBasedStateMachine):
         getattr(call, verb)()
         self.send(sender, call, True)
 
-    @rule(policy=st.sampled_from(["vtc", "fcfs"]), reason=st.sampled_from("abc"))
+    @rule(policy=st.sampled_from(POLICIES), reason=st.sampled_from("abc"))
     def set_policy(self, policy: str, reason: str) -> None:
         call = Call()
         call.policy(policy, reason)
@@ -258,7 +276,6 @@ def test_both_stores_say_the_same(server_url: str) -> None:
         settings=settings(
             max_examples=60,
             stateful_step_count=60,
-            deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
     )

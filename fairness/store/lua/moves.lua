@@ -24,11 +24,16 @@ local function counter_of(client) return known(client) and client.counter or poo
 
 -- V: no newcomer starts below it. It rises to the smallest backlogged counter or, with no one
 -- backlogged, to the counter of the client that left the queue last (VTC, Algorithm 2); it never
--- falls, so who has become unknown stays unknown.
-local function virtual_time()
+-- falls, so who has become unknown stays unknown. Without lifts (LCF) it stands still.
+local function level()
+  if pool.policy == 'lcf' then return pool.virtual_time end
   local lowest, floor = backlogged:lowest()
   if not lowest and pool.last_left then floor = clients:get(pool.last_left).counter end
-  if floor and floor > pool.virtual_time then pool.virtual_time = floor end
+  return math.max(pool.virtual_time, floor or 0)
+end
+
+local function virtual_time()
+  pool.virtual_time = level()
   return pool.virtual_time
 end
 
@@ -56,8 +61,12 @@ local function line_of(client)
   return client.line
 end
 
+-- Where a request stands in its client's line: by the client's own priority, then by arrival.
+-- Both fit in the 53 bits of a score.
+local function place_of(request) return request.priority * 2 ^ 40 + request.seq end
+
 local function stand_in_line(client, request)
-  line_of(client):add(request.id, request.seq)
+  line_of(client):add(request.id, place_of(request))
   arrivals:add(request.id, request.seq)
   plain_set('routed', request.router):add(request.id, true)
   if client.waiting == 0 then backlogged:add(client.name, client.counter) end
@@ -115,16 +124,16 @@ local function leased_request(lease)
   if request and request.replica and request.attempt == attempt then return request end
 end
 
-local function new_request(id, client, router, weight, bytes, attempt)
+local function new_request(id, client, router, weight, bytes, attempt, priority)
   pool.seq = pool.seq + 1
   local request = {id = id, client = client, router = router, weight = weight, bytes = bytes, seq = pool.seq, attempt = attempt,
-                   charged = 0, reserved = 0, input = 0, cached = 0, output = 0, arrived = false}
+                   priority = priority, charged = 0, reserved = 0, input = 0, cached = 0, output = 0, arrived = false}
   requests:put(id, request)
   return request
 end
 
 local function service_of(input, cached, output)
-  return INPUT_WEIGHT * (input - cached) + OUTPUT_WEIGHT * output
+  return INPUT_WEIGHT * (input - cached) + CACHED_WEIGHT * cached + OUTPUT_WEIGHT * output
 end
 
 local function count_usage(client, input, cached, output, service)

@@ -8,6 +8,9 @@ orders.vtc = function()
   return name and requests:get((line_of(clients:get(name)):lowest()))
 end
 
+-- Least counter first: the same. What differs is that nobody is lifted (virtual_time).
+orders.lcf = orders.vtc
+
 -- First come, first served: the pool's oldest request. Fairness off; counters go on.
 orders.fcfs = function()
   local id = arrivals:lowest()

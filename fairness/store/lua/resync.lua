@@ -44,7 +44,7 @@ verbs.resync_lease = function(lease, name, weight, input, cached, output)
   end
   if not request then
     if REPEATED or plain_set('settled', SENDER):has(lease) then return end -- it has ended since
-    request = new_request(id, name, '', tonumber(weight), 0, attempt)
+    request = new_request(id, name, '', tonumber(weight), 0, attempt, 0)
     begin(client)
   end
   if not request.replica then

@@ -47,11 +47,12 @@ local POOL, ROUTERS, REPLICAS, CALLS = key_of('pool'), key_of('routers'), key_of
 local KIND, SENDER = ARGV[1], ARGV[2] -- "router" or "replica"; its name
 local NUMBER, ACKED = tonumber(ARGV[3]), tonumber(ARGV[4]) -- of this call; of the last one it heard a reply to
 local INPUT_WEIGHT, OUTPUT_WEIGHT = tonumber(ARGV[5]), tonumber(ARGV[6])
-local SENDER_TTL, GRANT_TTL = tonumber(ARGV[7]), tonumber(ARGV[8])
-local PREDICTOR, SHARE, LEVEL, WINDOW = ARGV[9], tonumber(ARGV[10]), tonumber(ARGV[11]), tonumber(ARGV[12])
-local PLACEMENT = ARGV[13]
-local GIVEN_TIME = ARGV[14] -- instead of the server's clock, for tests; "" otherwise
-local HEADER = 14
+local CACHED_WEIGHT = tonumber(ARGV[7])
+local SENDER_TTL, GRANT_TTL = tonumber(ARGV[8]), tonumber(ARGV[9])
+local PREDICTOR, SHARE, LEVEL, WINDOW = ARGV[10], tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
+local PLACEMENT = ARGV[14]
+local GIVEN_TIME = ARGV[15] -- instead of the server's clock, for tests; "" otherwise
+local HEADER = 15
 
 local call = redis.call
 local NOW = tonumber(GIVEN_TIME)

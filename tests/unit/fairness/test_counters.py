@@ -16,9 +16,13 @@ def counters() -> VirtualTokenCounters:
 def test_service_is_the_papers_by_default():
     assert ServiceCost().of(10, 5) == 20
     assert ServiceCost(input_weight=0.5, output_weight=3).of(10, 5) == 20
+    assert ServiceCost().of(10, 5, cached_tokens=4) == 16
+    assert ServiceCost(cached_input_weight=0.5).of(10, 5, cached_tokens=4) == 18
 
 
-@pytest.mark.parametrize("weights", [(-1, 1), (1, math.inf), (math.nan, 1), (0, 0)])
+@pytest.mark.parametrize(
+    "weights", [(-1, 1), (1, math.inf), (math.nan, 1), (0, 0), (1, 2, -1), (1, 2, 3)]
+)
 def test_impossible_costs_are_refused(weights):
     with pytest.raises(ValueError, match="input_weight"):
         ServiceCost(*weights)
@@ -70,6 +74,14 @@ def test_the_lift_sees_charges_and_refunds_made_while_waiting(counters):
     counters.charge("b", -10)
     counters.join("c")
     assert counters.counter("c") == 30
+
+
+def test_least_counter_first_does_not_lift(counters):
+    counters.lifts = False
+    counters.join("a")
+    counters.charge("a", 10)
+    counters.join("b")
+    assert counters.counter("b") == 0
 
 
 def test_a_lift_never_lowers(counters):

@@ -77,6 +77,23 @@ def test_a_prepend_does_not_put_a_client_before_others():
     assert drain(queue) == ["b1", "a1"]
 
 
+def test_a_priority_orders_its_clients_line_and_nothing_else():
+    queue = queue_of({"a": 1})
+    for item, priority in (("a1", 0), ("a2", -5), ("a3", 0), ("a4", -5)):
+        queue.push("a", item, priority)
+    queue.prepend("a", "a5", 0)
+    queue.push("b", "b1", 99)
+    assert list(queue) == ["b1", "a2", "a4", "a5", "a1", "a3"]
+    assert drain(queue) == ["b1", "a2", "a4", "a5", "a1", "a3"]
+
+
+def test_under_fcfs_a_priority_does_not_pass_other_clients():
+    queue = queue_of({}, FCFS())
+    for client, item, priority in (("a", "a1", 0), ("b", "b1", 0), ("a", "a2", -1)):
+        queue.push(client, item, priority)
+    assert drain(queue) == ["b1", "a2", "a1"]
+
+
 def test_fcfs_is_one_deque_prepends_included():
     queue, plain = queue_of({"a": 99}, FCFS()), deque()
     for number, client in enumerate("abcab"):
@@ -101,7 +118,7 @@ def test_a_switch_of_policy_reorders_what_waits():
 
 def test_an_unknown_policy_names_the_choices():
     assert policy("vtc").name == "vtc"
-    with pytest.raises(ValueError, match="'lifo'; choose one of: fcfs, vtc"):
+    with pytest.raises(ValueError, match="'lifo'; choose one of: vtc, lcf, fcfs"):
         policy("lifo")
 
 
@@ -139,7 +156,8 @@ def test_memory_is_released_when_lines_empty():
         queue.remove(str(number))
         queue.remove(f"p{number}")
     drain(queue)
-    assert not queue._lines and not queue._client_of and len(queue._order._heap) <= 16
+    assert not queue._lines and not queue._client_of and not queue._places
+    assert len(queue._order._heap) <= 16
 
 
 def test_removing_does_not_search():

@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.unit.fairness.oracle import Arrival, Given, fair_service, max_min
@@ -32,7 +32,6 @@ def test_by_hand(demands, capacity, weights, shares):
     assert max_min(demands, capacity, weights) == pytest.approx(shares)
 
 
-@settings(deadline=None)
 @given(DEMANDS, AMOUNT, WEIGHTS)
 def test_all_is_given_and_nobody_gets_more_than_it_asks(demands, capacity, weights):
     shares = max_min(demands, capacity, weights)
@@ -42,7 +41,6 @@ def test_all_is_given_and_nobody_gets_more_than_it_asks(demands, capacity, weigh
     assert all(0 <= shares[c] <= demands[c] * (1 + 1e-9) + 1e-9 for c in demands)
 
 
-@settings(deadline=None)
 @given(DEMANDS, AMOUNT, WEIGHTS)
 def test_raising_anyone_means_lowering_someone_not_higher(demands, capacity, weights):
     shares = max_min(demands, capacity, weights)
@@ -53,7 +51,6 @@ def test_raising_anyone_means_lowering_someone_not_higher(demands, capacity, wei
             assert sum(shares.values()) >= capacity * (1 - 1e-6) - 1e-6
 
 
-@settings(deadline=None)
 @given(DEMANDS, AMOUNT, WEIGHTS, st.floats(0.01, 100))
 def test_the_unit_does_not_matter(demands, capacity, weights, unit):
     shares = max_min(demands, capacity, weights)
@@ -63,7 +60,6 @@ def test_the_unit_does_not_matter(demands, capacity, weights, unit):
     )
 
 
-@settings(deadline=None)
 @given(DEMANDS, AMOUNT, WEIGHTS, st.floats(0.01, 100))
 def test_only_ratios_of_weights_matter(demands, capacity, weights, unit):
     shares = max_min(demands, capacity, weights)
@@ -71,7 +67,6 @@ def test_only_ratios_of_weights_matter(demands, capacity, weights, unit):
     assert all(math.isclose(scaled[c], shares[c], rel_tol=1e-6, abs_tol=1e-4) for c in demands)
 
 
-@settings(deadline=None)
 @given(AMOUNT, st.integers(1, 4))
 def test_a_client_of_weight_n_is_n_clients_of_weight_one(capacity, n):
     twins = {f"twin{k}": 1e5 for k in range(n)}
@@ -98,7 +93,6 @@ def test_over_time_weights_and_the_end():
     assert fair_service(asks, given, 10, {"b": 2}) == {"a": 20, "b": 40}
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 50), st.sampled_from("abc"), st.integers(0, 100))),
     st.lists(st.integers(0, 30), min_size=51, max_size=51),

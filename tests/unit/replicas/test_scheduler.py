@@ -303,6 +303,17 @@ def test_every_answer_is_stocks_token_for_token(run_ahead, blocks):
     assert len(ours.texts) == 60
 
 
+def test_a_priority_orders_the_requests_of_its_own_client_only():
+    engine = fair(slots=1)
+    for number, priority in enumerate((0, 3, -2, 0)):
+        engine.send("b", priority=priority)
+        engine.send("a", lease=f"l{number}")
+    engine.run()
+    order = engine.admission_order()
+    assert [name[0] for name in order] == ["a", "b"] * 4
+    assert [name for name in order if name[0] == "b"] == ["b-4", "b-0", "b-6", "b-2"]
+
+
 # --- charges --------------------------------------------------------------------------------
 
 
@@ -328,6 +339,16 @@ def test_a_cached_prefix_is_not_charged():
     assert leases["second"] == [0, 0, 10 * BLOCK + 1, 10 * BLOCK, 1]
     assert charged(engine, "first") == 10 * BLOCK + 1 + 2
     assert charged(engine, "second") == 1 + 2
+
+
+def test_a_cached_prefix_may_be_charged_in_part():
+    engine = fair(prefix_cache=True, settings={"cached_input_weight": 0.25})
+    shared = list(range(10, 10 + 10 * BLOCK))
+    for client in ("first", "second"):
+        engine.send(client, prompt=[*shared, 5], output=1)
+        engine.run()
+    assert charged(engine, "first") == 10 * BLOCK + 1 + 2
+    assert charged(engine, "second") == 10 * BLOCK / 4 + 1 + 2
 
 
 def test_costs_are_configured():
@@ -738,7 +759,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(EVENTS, st.booleans(), st.booleans())
 def test_charges_equal_tokens_times_cost_in_any_history(events, prefix_cache, run_ahead):
     """All that clients were charged is what their leases used, at every moment, exactly."""
@@ -796,7 +817,7 @@ def test_a_missing_hook_is_named_with_the_version_that_has_it():
 
 
 def test_settings_that_make_no_sense_are_refused():
-    with pytest.raises(ValueError, match="choose one of: fcfs, vtc"):
+    with pytest.raises(ValueError, match="choose one of: vtc, lcf, fcfs"):
         fair(settings={"policy": "lottery"})
     with pytest.raises(ValueError, match=r"unknown settings .*: polcy; there are: policy"):
         fair(settings={"polcy": "vtc"})

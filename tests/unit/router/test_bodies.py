@@ -65,7 +65,15 @@ def test_reserved_fields_are_cut_and_nothing_else(
 
 
 def test_a_field_spelt_with_escapes_is_cut_too() -> None:
-    assert b"9" not in check_body(rb'{"model": "tiny", "\u0070riority": 9}').data
+    body = check_body(rb'{"model": "tiny", "\u0070riority": 9}')
+    assert b"9" not in body.data
+    assert body.priority == 9
+
+
+@pytest.mark.parametrize("priority", ["1", 1.5, True, 1001, -(2**70)])
+def test_a_priority_that_makes_no_sense_is_400(priority: object) -> None:
+    with pytest.raises(ApiError, match="from -1000 to 1000"):
+        check_body(json.dumps({"model": "tiny", "priority": priority}).encode())
 
 
 @pytest.mark.parametrize("data", [b"", b"{", b"[]", b"null", b"\xff", b"{}", b'{"model": ""}'])
