@@ -26,18 +26,16 @@ Why the lift: without it, a client that was idle for an hour would own the batch
 counter had caught up. With it, the counters of backlogged clients stay within one bound U
 of each other (the paper's lemma 4.3), and service within 2U.
 
-Charges of one unit for each of many clients, the output tokens of a step, go onto a **tab** first
-(``charge_each``) and from there into ``charged`` when somebody asks for that client's counter. A
-step makes a token for each running request and few decisions, each of which looks at few counters;
-so most of the arithmetic never happens, and counting names is one call into C.
+Whoever charges in small pieces, a token for each running request in every step, may keep them on
+a **tab** of its own and hand them over when somebody asks for that client's counter (``due``):
+decisions are few, and each of them looks at few counters.
 
 Cost: O(1) for everything but a lift, which is O(log n) amortised in backlogged clients.
 Memory: one small record per client until ``forget``.
 """
 
 import math
-from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from fairness.lowest_first import LowestFirst
@@ -53,11 +51,15 @@ class _Account:
 class VirtualTokenCounters:
     """The counters of all clients seen here, and who of them is backlogged."""
 
-    def __init__(self, unit: float = 1.0) -> None:
-        """Begin without clients; ``unit`` is the service that ``charge_each`` charges."""
+    def __init__(self, due: Callable[[str], float] = lambda client: 0.0) -> None:
+        """Begin without clients.
+
+        Args:
+            due: hands over the service that a client is still to be charged, once; asked before
+                a counter is read. It may rise at any time, but not fall.
+        """
         self.lifts = True  # what the policy in force says
-        self._unit = unit
-        self._tab: Counter[str] = Counter()  # client -> units not in its account yet
+        self._due = due
         self._accounts: dict[str, _Account] = {}
         self._backlog: LowestFirst[str, float] = LowestFirst(self.counter)
         self._left_last: str | None = None
@@ -77,7 +79,7 @@ class VirtualTokenCounters:
             raise ValueError(f"the weight of client {client!r} must be above 0, not {weight}")
         if counter is not None and not math.isfinite(counter):
             raise ValueError(f"the counter of client {client!r} must be finite, not {counter}")
-        account = self._account(client)  # with what is on the tab, at the weight until now
+        account = self._account(client)  # with what is due, at the weight until now
         known = account is not None
         if account is None:
             account = self._accounts[client] = _Account()
@@ -115,10 +117,6 @@ class VirtualTokenCounters:
         account.charged += service / account.weight
         if service < 0 and client in self._backlog:
             self._backlog.add(client)
-
-    def charge_each(self, clients: Iterable[str]) -> None:
-        """Charge each of these clients one unit, as often as it occurs. All must have joined."""
-        self._tab.update(clients)
 
     def set_base(self, client: str, base: float) -> None:
         """Take over what the global queue says. A client unknown here is left unknown.
@@ -158,7 +156,6 @@ class VirtualTokenCounters:
             self._left_last_counter = self.counter(client)
             self._left_last = None
         self._accounts.pop(client, None)
-        self._tab.pop(client, None)
 
     def __contains__(self, client: object) -> bool:
         return client in self._accounts
@@ -169,8 +166,8 @@ class VirtualTokenCounters:
     def _account(self, client: str) -> _Account | None:
         """Return a client's account with all that it was charged."""
         account = self._accounts.get(client)
-        if account is not None and (units := self._tab.pop(client, 0)):
-            account.charged += units * self._unit / account.weight
+        if account is not None and (due := self._due(client)):
+            account.charged += due / account.weight
         return account
 
     def _level(self) -> float:

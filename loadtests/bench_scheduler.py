@@ -125,7 +125,7 @@ class Side:
         self.run(WARM_UP_STEPS)
 
     def run(self, steps: int) -> tuple[float, float]:
-        """Step and replace what ends; return nanoseconds a step in the two calls."""
+        """Step, replace what ends, report; return nanoseconds a step in the two calls."""
         engine = self._engine
         self.schedule_ns = self.update_ns = 0
         for _ in range(steps):
@@ -133,6 +133,8 @@ class Side:
             engine.step()
             for _ in range(len(engine.finished) - ended):
                 self._engine.queue(self._request())
+        if hasattr(engine.scheduler, "exchange"):
+            engine.exchange()  # as a replica does, between steps
         return self.schedule_ns / steps, self.update_ns / steps
 
     def _request(self, *, ready: bool = True) -> Any:

@@ -47,7 +47,7 @@ lifted. Those are the conditions of the bound proved for VTC (OSDI 2024, theorem
 backlogged clients never differ by more than 2U in service. Counters also follow the global
 queue (see ``exchange``), so the batch keeps the cluster's order and not only its own.
 
-Cost per step: two dictionary entries per token made, a heap operation of O(log clients) per
+Cost per step: a dictionary entry per token made, a heap operation of O(log clients) per
 admission, and nothing for requests that only wait. A sort of ``running`` when memory is low. Those
 that wait for an event are asked whether it has come in every step that has room for one more, as
 in stock, but aside from the order and at half of stock's cost (``SkippedRequestQueue``).
@@ -83,7 +83,6 @@ from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request, RequestStatus, StreamingUpdate
 
 from fairness.cost import ServiceCost
-from fairness.counters import VirtualTokenCounters
 from fairness.policy import VTC, Key, Place, Policy, policy
 from replicas.ledger import Identity, Ledger
 from replicas.waiting_queue import FairRequestQueue, SkippedRequestQueue
@@ -127,9 +126,9 @@ class FairScheduler(AsyncScheduler):
                 f"to be 'fcfs', not {self.policy.value!r}"
             )
         fair_policy, cost = read_settings(self.vllm_config.additional_config)
-        self._counters = VirtualTokenCounters(unit=cost.output_weight)
+        self._ledger = Ledger(cost)
+        self._counters = self._ledger.counters
         self._counters.lifts = fair_policy.lifts
-        self._ledger = Ledger(cost, self._counters)
         self._fair_policy = fair_policy
         self._popped: list[Request] = []
         self._ended_in_step: list[Request] | None = None  # None between steps

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import pytest
 
 from fairness.cost import ServiceCost
-from fairness.counters import VirtualTokenCounters
 from replicas.ledger import Identity, Ledger
 
 
@@ -17,7 +16,7 @@ class Answer:
 
 @pytest.fixture
 def ledger() -> Ledger:
-    return Ledger(ServiceCost(), VirtualTokenCounters(unit=ServiceCost().output_weight))
+    return Ledger(ServiceCost())
 
 
 def test_identity_is_read_as_the_replica_writes_it():
