@@ -43,6 +43,7 @@ from fairness.store.contract import (
     Usage,
 )
 from fairness.store.session import Session
+from replicas.counter_lag import Lag, LagMeter
 from replicas.lease_book import Lease, LeaseBook
 
 logger = logging.getLogger(__name__)
@@ -78,8 +79,10 @@ class QueueLink:
         longest: int,
         settings: LinkSettings,
         on_loss: Callable[[], None] = lambda: None,
+        on_lag: Callable[[Lag], None] = lambda lag: None,
     ) -> None:
-        """longest: prompt, in tokens. on_loss: the store has forgotten things."""
+        """longest: prompt, in tokens. on_loss: the store has forgotten things. on_lag: told every
+        second how far the engine's counters lagged behind in it."""
         self._url = url
         self._book = book
         self._exchange = exchange
@@ -87,6 +90,9 @@ class QueueLink:
         self._settings = settings
         self._longest = longest
         self._on_loss = on_loss
+        self._on_lag = on_lag
+        self._lag = LagMeter()
+        self._exchanged_at = self._heard_as_of = 0.0
         self._for_engine = asyncio.Event()
         self._for_store = asyncio.Event()
         self._for_store.set()  # the first offer
@@ -161,6 +167,9 @@ class QueueLink:
             if now >= next_beat:
                 call.heartbeat()
                 next_beat = now + HEARTBEAT_S
+                if not self._book.busy:
+                    self._lag.idle()
+                self._on_lag(self._lag.take(now))
             charging = self._book.busy and now >= next_charge
             if charging:
                 next_charge = now + self._settings.charge_interval_s
@@ -203,19 +212,26 @@ class QueueLink:
 
     async def _exchange_with_engine(self) -> None:
         update: dict[str, Any] = {}
-        if self._bases:
-            update["base"], self._bases = self._bases, {}
+        bases, self._bases = self._bases, {}
+        as_of, marks = self._heard_as_of, {client: self._heard[client][1] for client in bases}
+        if bases:
+            update["base"] = bases
         if self._new_policy is not None:
             update["policy"], self._new_policy = self._new_policy, None
         leaving = {*self._leaving, *self._book.take_departed()}
         if leaving:
             update["forget"] = list(leaving)
         answer = await self._exchange(update)
+        self._exchanged_at = asyncio.get_running_loop().time()
+        charged = answer["charged"]
+        if bases:
+            since = (charged.get(client, mark) - mark for client, mark in marks.items())
+            self._lag.in_use(as_of, self._exchanged_at, since)
         for client in leaving:
             self._charged.pop(client, None)
             self._heard.pop(client, None)
-        self._leaving = leaving & answer["charged"].keys()  # still live there: ask again
-        self._charged.update(answer["charged"])
+        self._leaving = leaving & charged.keys()  # still live there: ask again
+        self._charged.update(charged)
         self.kv_usage = answer["kv_usage"]
         self.preemptions = answer["preemptions"]
         # Waiting twice in a row, a step between: the engine does not admit them.
@@ -247,7 +263,7 @@ class QueueLink:
                 call.resync_lease(lease, holding.client, holding.weight, holding.usage)
         # The totals of leases and clients are of the same exchange, so counters that come back
         # for these charges can be told from what the engine has charged since (`marks`).
-        marks = {}
+        marks, as_of = {}, self._exchanged_at
         if charging:
             marks = dict(self._charged)
             for name, usage in self._book.take_charges():
@@ -265,6 +281,8 @@ class QueueLink:
                 await asyncio.sleep(RETRY_S)
             return
         self._said_limit = limit
+        if reply.counters and marks:
+            self._heard_as_of = as_of
         self._heed(reply, marks, settlements)
 
     def _resync(self, call: Call) -> list[tuple[str, Usage]]:

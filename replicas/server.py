@@ -22,9 +22,11 @@ import uvicorn
 from ray import serve
 from ray.serve.llm import LLMConfig
 from ray.serve.llm.deployment import LLMServer
+from ray.util import metrics
 
 from fairness.store.contract import QueueSettings, Sender
 from fairness.store.locate import GrantKey, LocatedQueue, StoreSource
+from replicas.counter_lag import Lag
 from replicas.engine import FairVLLMEngine
 from replicas.grant_check import GrantCheck
 from replicas.identity import bind_identity
@@ -71,6 +73,28 @@ class StepListener:
         """Sleeping changes nothing here."""
 
 
+def _lag_gauges(pool: str) -> Callable[[Lag], None]:
+    """Show on Ray's metrics port how far the engine's counters lag behind the global ones."""
+    seconds = metrics.Gauge(
+        "fairlane_counter_lag_seconds",
+        "Age of the global counters that order this replica's batch, the worst of the last second",
+        tag_keys=("pool",),
+    )
+    service = metrics.Gauge(
+        "fairlane_counter_lag_service",
+        "Service charged here to one client within that age, the most of the last second",
+        tag_keys=("pool",),
+    )
+    for gauge in (seconds, service):
+        gauge.set_default_tags({"pool": pool})
+
+    def show(lag: Lag) -> None:
+        seconds.set(lag.seconds)
+        service.set(lag.service)
+
+    return show
+
+
 class QuietServer(uvicorn.Server):
     """uvicorn inside another program: that program handles the signals."""
 
@@ -110,6 +134,7 @@ class FairLLMServer(LLMServer):
             longest=longest,
             settings=settings.link,
             on_loss=key.share,
+            on_lag=_lag_gauges(settings.pool),
         )
         shares = Shares(self._book, longest, asyncio.get_running_loop().time)
         app = await self.__serve_build_asgi_app__()

@@ -18,6 +18,7 @@ from fairness.store.contract import (
     Sender,
 )
 from fairness.store.redis_store import RedisQueue
+from replicas.counter_lag import Lag
 from replicas.lease_book import EngineCall, LeaseBook
 from replicas.queue_link import LinkSettings, QueueLink
 
@@ -64,6 +65,7 @@ class Setup:
         self.queue = RedisQueue(self.redis, "tiny", QueueSettings())
         self.engine = Engine()
         self.book = LeaseBook(lookahead=1, slots=2)
+        self.lags: list[Lag] = []
         self.link = QueueLink(
             Sender("replica", "replica-1"),
             "http://replica-1",
@@ -72,6 +74,7 @@ class Setup:
             queue=self.queue,
             longest=4096,
             settings=LinkSettings(report_interval_s=0.001, charge_interval_s=0.01),
+            on_lag=self.lags.append,
         )
 
     async def submit(self, name: str, client: str) -> Grant:
@@ -123,6 +126,25 @@ async def test_a_lease_is_charged_while_it_runs_and_settled_once(setup: Setup) -
     lease.calls.append(EngineCall(input=8, outputs={0: 10}, complete=True))
     setup.link.close(lease)
     await setup.until("alice", (8 + 2 * 10, 0, 10))
+
+
+async def test_the_lag_of_the_counters_is_measured(setup: Setup) -> None:
+    grant = await setup.submit("r1", "alice")
+    lease = setup.link.open(token(grant, "alice"))
+    made = 0
+    async with asyncio.timeout(30):
+        while not any(lag.service for lag in setup.lags):  # told every second
+            made += 1
+            setup.engine.runs(grant.lease, "alice", prompt=8, output=made)
+            await asyncio.sleep(0.002)
+    worst = max(setup.lags, key=lambda lag: lag.service)
+    assert worst.seconds > 0
+    assert 0 < worst.service <= COST * made
+    lease.calls.append(EngineCall(input=8, outputs={0: made}, complete=True))
+    setup.link.close(lease)
+    async with asyncio.timeout(30):
+        while setup.lags[-1] != Lag():  # no one is charged, nothing lags
+            await asyncio.sleep(0.01)
 
 
 async def test_the_engine_learns_the_global_counter_and_nothing_counts_twice(setup: Setup) -> None:
