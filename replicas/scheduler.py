@@ -12,14 +12,13 @@ State
       those counters (``replicas.waiting_queue``).
 
 Rules
-    1. *Order.* Of all waiting requests the policy's first goes next: under VTC the oldest of
-       the client with the smallest counter, or the one to which that client itself gave the
-       smallest ``priority``. ``skipped_waiting`` holds those that vLLM found
-       not ready when it looked (a grammar compiling, KV on its way, too many LoRAs). Stock
-       drains that queue first; here the heads of both compete, so a client's unready requests
-       do not push ahead of others. Requests keep their places in it until they are ready. Only
-       among equals do the skipped go first, which under FCFS, where all clients are equal, is
-       exactly the stock order.
+    1. *Order.* Of all waiting requests the policy's first goes next: under VTC one of the client
+       with the smallest counter, its oldest, unless the client itself gave another a smaller
+       ``priority``. ``skipped_waiting`` holds those that vLLM found not ready when it looked (a
+       grammar compiling, KV on its way, too many LoRAs). Stock drains that queue first; here the
+       heads of both compete, so a client's unready requests do not push ahead of others.
+       Requests keep their places in it until they are ready. Only among equals do the skipped go
+       first, which under FCFS, where all clients are equal, is exactly the stock order.
     2. *A pop is not an admission.* vLLM also pops what it skips. So a pop is only noted, and
        decided the next time vLLM asks whose turn it is: running now means admitted, and its
        prompt is charged before the next request is chosen. That is why one client can't

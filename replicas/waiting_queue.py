@@ -41,7 +41,12 @@ class FairRequestQueue(RequestQueue):
         self._on_pop = on_pop
 
     def add_request(self, request: Request) -> None:
-        """Add a request at the tail of its client's line."""
+        """Add a request at the tail of its client's line.
+
+        One that is here already moves there: vLLM adds a session that was preempted, and then
+        answered with what was on its way, a second time.
+        """
+        self._queue.remove(request)
         self._queue.push(self._client_of(request), request, request.priority)
 
     def pop_request(self) -> Request:

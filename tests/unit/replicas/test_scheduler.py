@@ -410,6 +410,15 @@ def test_input_that_comes_while_a_session_still_answers_waits_its_turn():
     assert_nothing_is_left(engine)
 
 
+def test_a_session_that_vllm_queues_twice_stands_once():
+    engine = fair()
+    queue = engine.scheduler.waiting
+    engine.send("a")
+    (session,) = queue
+    queue.add_request(session)
+    assert list(queue) == [session]
+
+
 def test_a_session_that_lay_idle_has_not_saved_up_its_idle_time():
     engine = fair(slots=2)
     session = engine.send("idle", prompt=10, output=1, resumable=True)
