@@ -8,7 +8,7 @@ ARGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help env model serve demo test test-unit lint format bench-path bench-queue bench-scheduler chaos lock clean redis-server
+.PHONY: help env model serve demo loadtest test test-unit lint format bench-path bench-queue bench-scheduler chaos lock clean redis-server
 
 help:  ## Show this text.
 	@echo 'Fairlane: LLM serving on Ray Serve and vLLM where each client gets its fair share.'
@@ -17,7 +17,7 @@ help:  ## Show this text.
 	@echo
 	@echo 'First time:  make demo          (makes the environment, two to four minutes)'
 	@echo 'Variables:   PYTHON=python3.11  the interpreter for `make env`'
-	@echo '             ARGS="..."         passed on by serve, demo, test, test-unit, bench-*, chaos'
+	@echo '             ARGS="..."         passed on by serve, demo, loadtest, test*, bench-*, chaos'
 
 # The file is a fingerprint of what .venv was made from: deployments/setup_env.sh writes it, and
 # does nothing while it fits.
@@ -36,6 +36,9 @@ serve: env  ## Serve on this machine; Ctrl-C stops it.
 
 demo: env  ## Watch two clients compete, with and without fair sharing.
 	@exec $(BIN)/fairlane demo $(ARGS)
+
+loadtest: env  ## Play a workload against a running server; ARGS=--list names them.
+	@exec $(BIN)/fairlane loadtest $(ARGS)
 
 test: lint redis-server  ## Lint, then run every test (real Valkey and Redis, real vLLM on CPU).
 	$(BIN)/python -m pytest $(ARGS)

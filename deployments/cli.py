@@ -7,6 +7,7 @@ import getpass
 import sys
 from pathlib import Path
 
+from deployments import loadtest
 from router.clients import hash_key
 
 LOCAL = Path(__file__).with_name("local.yaml")
@@ -40,6 +41,13 @@ def main() -> None:
     demo.add_argument("--base-url", default=None, help="default: where CONFIG listens")
     demo.add_argument("--admin-key", default="sk-local-admin", help="switches the policy")
     demo.set_defaults(run=_demo)
+
+    load_test = commands.add_parser(
+        "loadtest",
+        help="play a workload against a server, with tables and a report",
+        description=loadtest.DESCRIPTION,
+    )
+    loadtest.add_arguments(load_test, LOCAL)
 
     hasher = commands.add_parser(
         "hash-key",

@@ -3,9 +3,10 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 
 class FakeServer:
@@ -22,6 +23,7 @@ class FakeServer:
         self.refuse: dict[str, str] | None = None
         self.error: dict[str, object] = {"message": "too many requests of this client"}
         self.cut_after: int | None = None
+        self.counts_bytes = False
 
     async def models(self, request: web.Request) -> web.Response:
         return web.json_response({"data": [{"id": "tiny"}]})
@@ -54,7 +56,9 @@ class FakeServer:
                 return answer
             await self._event(answer, {"choices": [{"delta": {"content": "x"}}]})
             await asyncio.sleep(self.step_s)
-        usage = {"prompt_tokens": 50, "completion_tokens": body["max_tokens"]}
+        # As the tiny model counts: a byte is a token, and the template adds three.
+        asked = len(body["messages"][0]["content"]) + 3 if self.counts_bytes else 50
+        usage = {"prompt_tokens": asked, "completion_tokens": body["max_tokens"]}
         await self._event(answer, {"choices": [], "usage": usage})
         await answer.write(b"data: [DONE]\n\n")
         return answer
@@ -64,8 +68,8 @@ class FakeServer:
 
 
 @contextlib.asynccontextmanager
-async def serving(server: FakeServer) -> AsyncIterator[str]:
-    app = web.Application()
+async def serving(server: FakeServer, middlewares: Sequence[Middleware] = ()) -> AsyncIterator[str]:
+    app = web.Application(middlewares=middlewares)
     app.router.add_get("/v1/models", server.models)
     app.router.add_post("/v1/chat/completions", server.chat)
     runner = web.AppRunner(app, handler_cancellation=True)

@@ -2,11 +2,22 @@
 
 import asyncio
 import time
+from collections.abc import Iterator
 
 import pytest
 
 from loadtests import driver
-from loadtests.driver import Client, ClosedLoop, OpenLoop, Progress, Report, RequestRecord
+from loadtests.driver import (
+    Chat,
+    Client,
+    ClosedLoop,
+    OpenLoop,
+    Planned,
+    Progress,
+    Report,
+    RequestRecord,
+    Script,
+)
 from tests.unit.loadtests.fake_server import FakeServer, serving
 
 
@@ -229,3 +240,29 @@ def test_deliveries_spread_the_servers_own_count_over_the_events() -> None:
         (1.5, "bob", 80, 2.0),  # 0.4 input tokens a byte, as alice's; three events, one the role
         (2.0, "alice", 0, 8.0),
     ]
+
+
+async def test_requests_that_are_due_leave_at_once() -> None:
+    """Not one a turn of the event loop: with many streams open a turn takes long."""
+    turns = 0
+    turn_of_request = []
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    def due() -> Iterator[Planned]:
+        for _ in range(50):
+            turn_of_request.append(turns)
+            yield Planned(0.0, Chat("bob", "k", "a b c", 1))
+
+    server = FakeServer()
+    async with serving(server) as url:
+        counting = asyncio.create_task(count_turns())
+        report = await driver.run(url, [Script(due(), ("bob",))], 30, model="tiny")
+        counting.cancel()
+    assert len(set(turn_of_request)) == 1
+    assert report.summary("bob").done == 50
+    assert [record.number for record in report.records] == list(range(50))
