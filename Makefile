@@ -8,7 +8,7 @@ ARGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help env model serve demo loadtest test test-unit lint format bench-path bench-queue bench-scheduler chaos lock clean redis-server
+.PHONY: help env model serve demo loadtest test test-unit lint format bench-path bench-queue bench-scheduler bench-engine chaos lock clean redis-server
 
 help:  ## Show this text.
 	@echo 'Fairlane: LLM serving on Ray Serve and vLLM where each client gets its fair share.'
@@ -63,6 +63,9 @@ bench-queue: env  ## Measure the global queue on Valkey and Redis: grants, laten
 
 bench-scheduler: env  ## Measure what fairness costs in each step of vLLM's scheduler.
 	@exec $(BIN)/python -m loadtests.bench_scheduler $(ARGS)
+
+bench-engine: env  ## Measure a noisy neighbour in a real vLLM engine, with fairness and without.
+	@exec $(BIN)/python -m loadtests.bench_engine $(ARGS)
 
 chaos: env  ## Kill, stall and cut off each part under load; every request must end.
 	@exec $(BIN)/python -m loadtests.chaos $(ARGS)

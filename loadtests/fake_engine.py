@@ -26,6 +26,8 @@ from vllm.config import (
     VllmConfig,
 )
 from vllm.lora.request import LoRARequest
+from vllm.model_executor.models.interfaces import SupportsLoRA
+from vllm.model_executor.models.registry import ModelRegistry
 from vllm.pooling_params import PoolingParams
 from vllm.sampling_params import SamplingParams
 from vllm.utils.hashing import sha256
@@ -40,11 +42,28 @@ from vllm.v1.structured_output import StructuredOutputManager
 BLOCK = 32
 
 
+class _NoModel(torch.nn.Module, SupportsLoRA):
+    """What vLLM wants to know of a model before it loads one.
+
+    A class that is registered is asked at once; for one of vLLM's own a process is started, which
+    takes longer than most tests.
+    """
+
+    def __init__(self, *, vllm_config: VllmConfig, prefix: str = "") -> None: ...
+
+    def embed_input_ids(self, input_ids: torch.Tensor) -> torch.Tensor: ...
+
+    def forward(self, input_ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor: ...
+
+    def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor: ...
+
+
 @cache
 def _model_config() -> ModelConfig:
     """Read a Llama of no size, without weights or tokenizer."""
+    ModelRegistry.register_model(_NoModel.__name__, _NoModel)
     config = {
-        "architectures": ["LlamaForCausalLM"],
+        "architectures": [_NoModel.__name__],
         "model_type": "llama",
         "hidden_size": 64,
         "intermediate_size": 64,

@@ -8,17 +8,21 @@ State
     - a **ledger** that knows for each request its client, its lease and the tokens it used,
       and a **counter** of weighted service per client (``replicas.ledger``,
       ``fairness.counters``);
-    - vLLM's two queues, ``waiting`` and ``skipped_waiting``, replaced by fair ones that read
-      those counters (``replicas.waiting_queue``).
+    - vLLM's two queues replaced by fair ones that read those counters
+      (``replicas.waiting_queue``). One is ``waiting``. The other is ``skipped_waiting`` up to
+      vLLM 0.30 and ``kv_holding_waiting`` since.
 
 Rules
     1. *Order.* Of all waiting requests the policy's first goes next: under VTC one of the client
        with the smallest counter, its oldest, unless the client itself gave another a smaller
-       ``priority``. ``skipped_waiting`` holds those that vLLM found not ready when it looked (a
-       grammar compiling, KV on its way, too many LoRAs). Stock drains that queue first; here the
-       heads of both compete, so a client's unready requests do not push ahead of others.
-       Requests keep their places in it until they are ready. Only among equals do the skipped go
-       first, which under FCFS, where all clients are equal, is exactly the stock order.
+       ``priority``. Requests that vLLM finds not ready when it looks (a grammar compiling, KV on
+       its way, too many LoRAs) keep their places until they are. ``skipped_waiting`` holds those.
+       Stock drains that queue first; here the heads of both compete, so a client's unready
+       requests do not push ahead of others. Only among equals do the skipped go first, which under
+       FCFS, where all clients are equal, is exactly the stock order. ``kv_holding_waiting`` holds
+       those that wait with KV cache blocks in their hands: a session's next input, KV that has
+       come. vLLM takes them first, lest they keep memory from others for nothing, and so does
+       this one, in policy order among themselves.
     2. *A pop is not an admission.* vLLM also pops what it skips. So a pop is only noted, and
        decided the next time vLLM asks whose turn it is: running now means admitted, and its
        prompt is charged before the next request is chosen. That is why one client can't
@@ -61,7 +65,9 @@ Settings come as ``additional_config={"fairlane": {...}}`` of the engine's argum
 (``vtc``, ``lcf`` or ``fcfs``), ``input_weight``, ``output_weight``, ``cached_input_weight``.
 
 Hooks. This class extends parts of vLLM that are not a public interface. ``HOOKS`` names them,
-and the start fails with a clear message where one is missing.
+with what is called so only up to 0.30 or only since in ``EITHER``; the start fails with a clear
+message where one is missing. ``tests/integration/test_vllm_versions.py`` runs the tests of this
+file on the scheduler of each version.
 """
 
 import ctypes
@@ -70,7 +76,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from types import MethodType
 from typing import Any, TypeVar
@@ -84,22 +90,24 @@ from vllm.v1.request import Request, RequestStatus, StreamingUpdate
 from fairness.cost import ServiceCost
 from fairness.policy import VTC, Key, Place, Policy, policy
 from replicas.ledger import Identity, Ledger
-from replicas.waiting_queue import FairRequestQueue, SkippedRequestQueue
+from replicas.waiting_queue import FairRequestQueue, ParkingRequestQueue, SkippedRequestQueue
 
 Q = TypeVar("Q", bound=FairRequestQueue)
 
-SUPPORTED_VLLM = "0.29"
+SUPPORTED_VLLM = "0.28 to 0.33"
 PROTECTED_AFTER = 3  # preemptions; see rule 5
 HOOKS = (
     "schedule",
     "add_request",
-    "_select_waiting_queue_for_scheduling",
     "update_from_output",
     "_update_request_as_session",
     "_preempt_request",
     "_free_request",
     "_is_blocked_waiting_status",
-    "_try_promote_blocked_waiting_request",
+)
+EITHER = (
+    ("_select_waiting_queue_for_scheduling", "_try_promote_blocked_waiting_request"),  # to 0.30
+    ("_handle_blocked_waiting_request",),  # since 0.31
 )
 KEY = "fairlane"
 NOWHERE = Place(0, 0, 0)  # those who run stand in no line
@@ -132,10 +140,7 @@ class FairScheduler(AsyncScheduler):
         self._popped: list[Request] = []
         self._ended_in_step: list[Request] | None = None  # None between steps
         self._preemptions = 0
-        self.waiting: FairRequestQueue = self._fair_queue(FairRequestQueue, rank=1)
-        self.skipped_waiting: SkippedRequestQueue = self._fair_queue(
-            SkippedRequestQueue, rank=0, is_blocked=self._is_blocked
-        )
+        self._replace_queues()
         if not self.scheduler_config.async_scheduling:
             # What AsyncScheduler adds is for running ahead and would cost a tenth of each step.
             for name in ("_update_after_schedule", "_update_request_with_output"):
@@ -156,13 +161,15 @@ class FairScheduler(AsyncScheduler):
         if self._memory_is_low():
             self._put_most_served_last()
         if self._has_room():
-            self.skipped_waiting.wake(self._is_ready)
+            for queue in self._parking:
+                queue.wake(self._is_ready)
         output = super().schedule(*args, **kwargs)
         self._settle_pops()
+        for queue in self._parking:
+            queue.end_step()
         return output
 
     def _select_waiting_queue_for_scheduling(self) -> RequestQueue | None:
-        self._settle_pops()
         if not self.skipped_waiting:
             return self.waiting or None
         if not self.waiting or self.skipped_waiting.first_key() < self.waiting.first_key():
@@ -252,12 +259,36 @@ class FairScheduler(AsyncScheduler):
 
     # --- inside -----------------------------------------------------------------------------
 
+    def _replace_queues(self) -> None:
+        """Put fair queues in the places of vLLM's, in either of two forms (see "State")."""
+        theirs = {name for name, value in vars(self).items() if isinstance(value, RequestQueue)}
+        self.waiting: FairRequestQueue
+        self._queues: tuple[FairRequestQueue, ...]
+        self._parking: tuple[ParkingRequestQueue, ...]
+        if theirs == {"waiting", "skipped_waiting"}:
+            self.waiting = self._fair_queue(FairRequestQueue, rank=1)
+            self.skipped_waiting = self._fair_queue(
+                SkippedRequestQueue, rank=0, is_blocked=self._is_blocked
+            )
+            self._parking = (self.skipped_waiting,)
+            self._queues = (self.waiting, self.skipped_waiting)
+            self._promote = self._try_promote_blocked_waiting_request
+        elif theirs == {"waiting", "kv_holding_waiting"}:
+            self.waiting, self.kv_holding_waiting = self._parking = self._queues = tuple(
+                self._fair_queue(ParkingRequestQueue, rank=0, is_blocked=self._is_blocked)
+                for _ in range(2)
+            )
+            self._promote = self._handle_blocked_waiting_request
+        else:
+            raise unsupported(f"has the queues {', '.join(sorted(theirs)) or 'none'}")
+
     def _fair_queue(self, kind: type[Q], **settings: Any) -> Q:
         return kind(
             self._fair_policy,
             self._counters.counter,
             lambda request: self._ledger.client_of(request.request_id),
             self._popped.append,
+            self._settle_pops,
             **settings,
         )
 
@@ -265,9 +296,7 @@ class FairScheduler(AsyncScheduler):
         return self._is_blocked_waiting_status(request.status)
 
     def _is_ready(self, request: Request) -> bool:
-        return not self._is_blocked_waiting_status(
-            request.status
-        ) or self._try_promote_blocked_waiting_request(request)
+        return not self._is_blocked(request) or self._promote(request)
 
     def _has_room(self) -> bool:
         taken = len(self.running) + self.num_waiting_for_streaming_input
@@ -293,16 +322,33 @@ class FairScheduler(AsyncScheduler):
             self._reorder(client)
 
     def _memory_is_low(self) -> bool:
-        """Whether this step may have to preempt: fewer blocks free than it could ask for."""
+        """Whether this step may have to preempt: running requests could ask for more than is free.
+
+        Only they can make vLLM preempt: for a waiting request that doesn't fit nobody has to go.
+        """
         requests = len(self.running)
         if requests < 2:
             return False
+        free = self.kv_cache_manager.block_pool.get_num_free_blocks()
+        sizes = [group.kv_cache_spec.block_size for group in self.kv_cache_config.kv_cache_groups]
+        # First what the step could take at most: mostly there is more, and no need to look closer.
+        # Every request may also start one block that it doesn't fill.
         tokens = self.max_num_scheduled_tokens + requests * self.num_lookahead_tokens
-        most = 0
-        for group in self.kv_cache_config.kv_cache_groups:
-            # Every request may also start one block that it doesn't fill.
-            most += requests + 1 + tokens // group.kv_cache_spec.block_size
-        return bool(self.kv_cache_manager.block_pool.get_num_free_blocks() < most)
+        if free >= sum(requests + 1 + tokens // size for size in sizes):
+            return False
+        return bool(free < sum(self._blocks_wanted(size) for size in sizes))
+
+    def _blocks_wanted(self, size: int) -> int:
+        """Return how many more blocks of a size the running requests ask for in this step."""
+        wanted = 0
+        for request in self.running:
+            tokens = (
+                request.num_tokens_with_spec
+                + request.num_output_placeholders
+                + self.num_lookahead_tokens
+            )
+            wanted += -(-tokens // size) - -(-request.num_computed_tokens // size)
+        return wanted
 
     def _put_most_served_last(self) -> None:
         """Put ``running`` in policy order: vLLM preempts from its end (rule 5).
@@ -326,13 +372,13 @@ class FairScheduler(AsyncScheduler):
     def _switch_policy(self, name: str) -> None:
         self._fair_policy = policy(name)
         self._counters.lifts = self._fair_policy.lifts
-        self.waiting.set_policy(self._fair_policy)
-        self.skipped_waiting.set_policy(self._fair_policy)
+        for queue in self._queues:
+            queue.set_policy(self._fair_policy)
 
     def _reorder(self, client: str) -> None:
         """Take note that a client's counter may have gone down."""
-        self.waiting.reorder(client)
-        self.skipped_waiting.reorder(client)
+        for queue in self._queues:
+            queue.reorder(client)
 
 
 def identity_of(request: Request | StreamingUpdate) -> Identity:
@@ -370,14 +416,23 @@ def check_hooks(base: type) -> None:
     Raises:
         UnsupportedVLLMError: names what is missing and the version that is supported.
     """
-    missing = [name for name in HOOKS if not callable(getattr(base, name, None))]
+
+    def lacks(names: Iterable[str]) -> list[str]:
+        return [name for name in names if not callable(getattr(base, name, None))]
+
+    # Of what comes in either of two forms: whatever the form that fits better lacks.
+    missing = lacks(HOOKS) + min((lacks(names) for names in EITHER), key=len)
     if missing:
-        raise UnsupportedVLLMError(
-            f"FairScheduler extends vLLM {SUPPORTED_VLLM}; the scheduler of vLLM "
-            f"{vllm_version} has no {', '.join(missing)}. "
-            f"Install vLLM {SUPPORTED_VLLM}, or leave scheduler_cls unset to serve without "
-            "fairness inside the batch."
-        )
+        raise unsupported(f"has no {', '.join(missing)}")
+
+
+def unsupported(why: str) -> UnsupportedVLLMError:
+    """Return the error for a vLLM whose scheduler is made otherwise."""
+    return UnsupportedVLLMError(
+        f"FairScheduler extends vLLM {SUPPORTED_VLLM}; the scheduler of vLLM {vllm_version} {why}. "
+        f"Install vLLM {SUPPORTED_VLLM}, or leave scheduler_cls unset to serve without fairness "
+        "inside the batch."
+    )
 
 
 def publish_exchange() -> None:

@@ -1,4 +1,4 @@
-"""The fair queue in the shape vLLM's scheduler expects, and one for what is not ready to run."""
+"""The fair queue in the shape vLLM's scheduler expects, and two that park what can't run yet."""
 
 from collections.abc import Callable, Iterable, Iterator
 
@@ -24,6 +24,7 @@ class FairRequestQueue(RequestQueue):
         counter: Callable[[str], float],
         client_of: Callable[[Request], str],
         on_pop: Callable[[Request], None],
+        before_choice: Callable[[], None],
         *,
         rank: int,
     ) -> None:
@@ -34,11 +35,14 @@ class FairRequestQueue(RequestQueue):
             counter: gives a client's counter now.
             client_of: says whose request it is.
             on_pop: is told of every pop. A pop is not yet an admission.
+            before_choice: brings the counters up to date. Called whenever somebody asks who is
+                first.
             rank: which queue goes first among requests that the policy finds equal.
         """
         self._queue: FairQueue[Request] = FairQueue(policy, counter, rank=rank)
         self._client_of = client_of
         self._on_pop = on_pop
+        self._before_choice = before_choice
 
     def add_request(self, request: Request) -> None:
         """Add a request at the tail of its client's line.
@@ -46,7 +50,7 @@ class FairRequestQueue(RequestQueue):
         One that is here already moves there: vLLM adds a session that was preempted, and then
         answered with what was on its way, a second time.
         """
-        self._queue.remove(request)
+        self.remove_request(request)
         self._queue.push(self._client_of(request), request, request.priority)
 
     def pop_request(self) -> Request:
@@ -57,13 +61,14 @@ class FairRequestQueue(RequestQueue):
 
     def peek_request(self) -> Request:
         """Return the first request in policy order."""
+        self._before_choice()
         return self._queue.peek()
 
     def prepend_request(self, request: Request) -> None:
         """Put a request back at the head of its client's line."""
         self._queue.prepend(self._client_of(request), request, request.priority)
 
-    def prepend_requests(self, requests: RequestQueue) -> None:
+    def prepend_requests(self, requests: Iterable[Request]) -> None:
         """Put requests back, the last of them foremost (as vLLM's own queue does)."""
         for request in requests:
             self.prepend_request(request)
@@ -79,6 +84,7 @@ class FairRequestQueue(RequestQueue):
 
     def first_key(self) -> Key:
         """Return the policy's key of the first request; IndexError when empty."""
+        self._before_choice()
         return self._queue.first_key()
 
     def reorder(self, client: str) -> None:
@@ -99,14 +105,15 @@ class FairRequestQueue(RequestQueue):
         return iter(self._queue)
 
 
-class SkippedRequestQueue(FairRequestQueue):
-    """vLLM's queue of requests that could not run when it looked, without looking again and again.
+class ParkingRequestQueue(FairRequestQueue):
+    """A queue that also holds requests which can't run yet, without looking again and again.
 
-    Some of them wait for something from outside (a grammar, KV on its way, input for a session);
+    Some requests wait for something from outside (a grammar, KV on its way, input for a session);
     vLLM's word for them is *blocked*. These are **parked**: beside the order, so that choosing the
     next request does not meet them. ``wake`` moves those that are ready into the order, at the
-    place they took when they came. The others (too many LoRAs in the batch, output still on its
-    way) may run in any step, so they stay in order and vLLM looks at each when its turn comes.
+    place they took when they came. Others that vLLM may skip (too many LoRAs in the batch, output
+    still on its way) could run in any step, so they stay in order and vLLM looks at each when its
+    turn comes.
 
     Whoever is popped and put back has its old place again: looking at a request moves nobody.
     """
@@ -117,25 +124,30 @@ class SkippedRequestQueue(FairRequestQueue):
         counter: Callable[[str], float],
         client_of: Callable[[Request], str],
         on_pop: Callable[[Request], None],
+        before_choice: Callable[[], None],
         *,
         rank: int,
         is_blocked: Callable[[Request], bool],
     ) -> None:
         """Make an empty queue; ``is_blocked`` says whether a request waits for an outside event."""
-        super().__init__(policy, counter, client_of, on_pop, rank=rank)
+        super().__init__(policy, counter, client_of, on_pop, before_choice, rank=rank)
         self._is_blocked = is_blocked
         self._parked: dict[Request, Place] = {}
         self._left: dict[Request, Place] = {}  # where those stood that were popped in this step
 
     def wake(self, is_ready: Callable[[Request], bool]) -> None:
         """Put those of the parked that are ready where they belong. O(parked)."""
-        self._left.clear()
         ready = [request for request in self._parked if is_ready(request)]
         for request in ready:
             self._queue.insert(self._client_of(request), request, self._parked.pop(request))
 
+    def end_step(self) -> None:
+        """Forget where those stood that were popped: who is not back by now is gone."""
+        self._left.clear()
+
     def add_request(self, request: Request) -> None:
         """Add a request at the tail of its client's line; parked, if it is blocked."""
+        self.remove_request(request)
         self._put(request, self._queue.next_place(request.priority))
 
     def pop_request(self) -> Request:
@@ -145,11 +157,13 @@ class SkippedRequestQueue(FairRequestQueue):
         return super().pop_request()
 
     def prepend_request(self, request: Request) -> None:
-        """Put a request back at its place; one that comes from elsewhere goes to the tail."""
-        old = self._left.pop(request) if request in self._left else None
-        self._put(request, old or self._queue.next_place(request.priority))
+        """Put a request back at its place; one that comes from elsewhere heads its line."""
+        if request in self._left:
+            self._put(request, self._left.pop(request))
+        else:
+            super().prepend_request(request)
 
-    def prepend_requests(self, requests: RequestQueue) -> None:
+    def prepend_requests(self, requests: Iterable[Request]) -> None:
         """Put back what a step skipped, latest first (as vLLM's own queue does)."""
         for request in reversed(list(requests)):
             self.prepend_request(request)
@@ -180,3 +194,15 @@ class SkippedRequestQueue(FairRequestQueue):
             self._parked[request] = place
         else:
             self._queue.insert(self._client_of(request), request, place)
+
+
+class SkippedRequestQueue(ParkingRequestQueue):
+    """The second queue of vLLM up to 0.30: who is skipped in the first one comes here.
+
+    There are no preempted requests here, so who comes from elsewhere is new and last.
+    """
+
+    def prepend_request(self, request: Request) -> None:
+        """Put a request back at its place; one that comes from elsewhere goes to the tail."""
+        old = self._left.pop(request) if request in self._left else None
+        self._put(request, old or self._queue.next_place(request.priority))

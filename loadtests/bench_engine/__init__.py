@@ -1,0 +1,1 @@
+"""What fairness does, and costs, in a real vLLM engine; see ``__main__``."""
