@@ -1,0 +1,208 @@
+"""What a job is charged, and when: at its admission, token by token, at its end.
+
+A price may charge in advance and give back; in the end everyone has paid what the job cost (the
+oracle's too: it only knows it sooner).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import Random
+from typing import Protocol
+
+from fairness.cost import ServiceCost
+from fairness.prediction import Prediction
+from loadtests.simulator.job import Job
+
+
+class Price(Protocol):
+    """Service charged for a job; a client's counter gets it divided by the client's weight."""
+
+    @property
+    def per_token(self) -> float | None:
+        """What every output token of every job costs, if they all cost the same; else None."""
+        ...
+
+    @property
+    def surcharge(self) -> float:
+        """For each job of a batch in which one has just ended: a quirk of the recorded server."""
+        ...
+
+    def admission(self, job: Job) -> float:
+        """Charged when it enters the batch."""
+        ...
+
+    def tokens(self, job: Job, before: int, after: int) -> float:
+        """Charged when its output grows from `before` to `after` tokens."""
+        ...
+
+    def ending(self, job: Job) -> float:
+        """Charged when it has ended with `job.made` tokens; below 0: given back."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AsMade:
+    """Input at the admission, output as it is made: VTC as the paper has it (algorithm 2).
+
+    free_tokens: of the output are never charged; surcharge: see `Price`. The recorded server did
+    not charge the first token, and one more for each job when one ended.
+    """
+
+    cost: ServiceCost = field(default_factory=ServiceCost)
+    free_tokens: int = 0
+    surcharge: float = 0.0
+
+    @property
+    def per_token(self) -> float | None:
+        """The same for all, unless some are free."""
+        return None if self.free_tokens else self.cost.output_weight
+
+    def admission(self, job: Job) -> float:
+        """The prompt."""
+        return self.cost.of(job.prompt, 0)
+
+    def tokens(self, job: Job, before: int, after: int) -> float:
+        """The new tokens."""
+        free = self.free_tokens
+        return self.cost.of(0, max(after, free) - max(before, free))
+
+    def ending(self, job: Job) -> float:
+        """Nothing is left to pay."""
+        return 0.0
+
+
+class Predictor(Protocol):
+    """Says how long a job's output will be, and sees how long it was."""
+
+    def predict(self, job: Job) -> float:
+        """Output tokens to charge in advance."""
+        ...
+
+    def learn(self, job: Job) -> None:
+        """It made `job.made` tokens."""
+        ...
+
+
+@dataclass(slots=True)
+class InAdvance:
+    """VTC with length prediction (paper, section 4.4): input and predicted output at admission.
+
+    While the job makes fewer tokens it pays no more; beyond them it pays as it goes; what it did
+    not make is given back.
+    """
+
+    predictor: Predictor
+    cost: ServiceCost = field(default_factory=ServiceCost)
+    surcharge: float = 0.0
+    per_token: float | None = None
+    _predicted: dict[Job, float] = field(default_factory=dict)
+
+    def admission(self, job: Job) -> float:
+        """The prompt and the predicted output."""
+        predicted = self._predicted[job] = self.predictor.predict(job)
+        return self.cost.of(job.prompt, predicted)
+
+    def tokens(self, job: Job, before: int, after: int) -> float:
+        """What is beyond the prediction."""
+        predicted = self._predicted[job]
+        return self.cost.of(0, max(after, predicted) - max(before, predicted))
+
+    def ending(self, job: Job) -> float:
+        """What was predicted and not made, given back."""
+        unused = max(0.0, self._predicted.pop(job) - job.made)
+        self.predictor.learn(job)
+        return -self.cost.of(0, unused)
+
+
+@dataclass(slots=True)
+class FromHistory:
+    """The product's predictors: each client's last outputs (`fairness.prediction`)."""
+
+    prediction: Prediction
+    _outputs: dict[str, list[int]] = field(default_factory=dict)
+
+    def predict(self, job: Job) -> float:
+        """From its client's last outputs."""
+        return self.prediction.of(self._outputs.get(job.client, ()))
+
+    def learn(self, job: Job) -> None:
+        """Remember as many as the predictor looks at."""
+        outputs = self._outputs.setdefault(job.client, [])
+        outputs.append(job.made)
+        del outputs[: -self.prediction.window or len(outputs)]
+
+
+@dataclass(slots=True)
+class FromPool:
+    """The mean of the last outputs of all clients: the same for everyone.
+
+    A client's own average is charged against it alone, so clients whose answers are long wait for
+    being expected to be served. A common one only says that who has just been admitted has more to
+    come. Simulated on four servers it closes the gap of two overloading clients as the oracle does,
+    and keeps the mixed trace where VTC without predictions has it.
+    """
+
+    share: float = 1.0
+    window: int = 300
+    _outputs: deque[int] = field(default_factory=deque)
+    _total: int = 0
+
+    def predict(self, job: Job) -> float:
+        """The same for every job."""
+        return self.share * self._total / len(self._outputs) if self._outputs else 0.0
+
+    def learn(self, job: Job) -> None:
+        """Remember it, and forget the oldest."""
+        self._outputs.append(job.made)
+        self._total += job.made
+        if len(self._outputs) > self.window:
+            self._total -= self._outputs.popleft()
+
+
+@dataclass(frozen=True, slots=True)
+class Oracle:
+    """Knows the length, or a part of it. noise: what to multiply it by."""
+
+    noise: Callable[[], float] = lambda: 1.0
+
+    def predict(self, job: Job) -> float:
+        """The truth."""
+        return job.output * self.noise()
+
+    def learn(self, job: Job) -> None:
+        """There is nothing it does not know."""
+
+
+def within_half(random: Random) -> Oracle:
+    """The paper's noisy oracle: uniform within 50% of the truth."""
+    return Oracle(lambda: random.uniform(0.5, 1.5))
+
+
+@dataclass(frozen=True, slots=True)
+class Profiled:
+    """The paper's cost function fitted to measured times (appendix B.2), in tenths of a ms.
+
+    h(x, y) = 2.1 x + y + 0.04 x y + 0.032 y^2 + 11.46 for x input and y output tokens.
+    """
+
+    surcharge: float = 0.0
+    per_token: float | None = None
+
+    def of(self, x: float, y: float) -> float:
+        """h(x, y)."""
+        return 2.1 * x + y + 0.04 * x * y + 0.032 * y * y + 11.46
+
+    def admission(self, job: Job) -> float:
+        """The prompt."""
+        return self.of(job.prompt, 0)
+
+    def tokens(self, job: Job, before: int, after: int) -> float:
+        """The difference that the new tokens make."""
+        return self.of(job.prompt, after) - self.of(job.prompt, before)
+
+    def ending(self, job: Job) -> float:
+        """Nothing is left to pay."""
+        return 0.0
