@@ -59,11 +59,12 @@ class CostConfig(Strict):
 class PredictionConfig(Strict):
     """How many output tokens a request will make, charged at its grant and corrected at its end.
 
-    predictor: `none`; `moving_average` of the client's last five requests; `quantile` (the
-    `level`-quantile of its last twenty). share: how much of the prediction is charged in advance.
+    predictor: `pool_average`, of the pool's last requests, whoever sent them; `moving_average` of
+    the client's last five; `quantile` (the `level`-quantile of its last twenty); `none`. share: how
+    much of the prediction is charged in advance.
     """
 
-    predictor: Literal["none", "moving_average", "quantile"] = "none"
+    predictor: Literal["pool_average", "moving_average", "quantile", "none"] = "pool_average"
     share: float = Field(default=1.0, ge=0, le=1)
     level: float = Field(default=0.5, gt=0, le=1)
 

@@ -14,12 +14,14 @@ The window: `limit` is how many grants this replica takes in all until further n
 fills the batch and its lookahead: `slots + lookahead`, less what it has. But no more may wait here
 than run, or the lookahead if that is more: whether a request fits is known only when it runs, and
 what waits here is beyond the reach of the global queue (filled at once, an idle engine whose memory
-runs out before its slots would give all its places to whoever came first; docs/theory.md). And
-while the engine is `pressed`, that is, leaves requests waiting though it has free slots (it is
-short of memory, or busy with long prompts), no more than the lookahead waits. One request of many
-sequences, which may be more than the batch holds, never closes the replica to others: the lookahead
-stays. So an idle engine is filled by doubling, in a few steps, and a full one is never given what
-another replica could run sooner.
+runs out before its slots would give all its places to whoever came first; docs/theory.md). Once the
+engine has admitted something it says how many more it `fits`: then no more wait than those and one,
+which is there so that the engine itself finds the moment at which it can run. And while the engine
+is `pressed`, that is, leaves requests waiting though it has free slots (it is busy with long
+prompts, say), no more than the lookahead waits. One request of many sequences, which may be more
+than the batch holds, never closes the replica to others: the lookahead stays. So an idle engine is
+filled by doubling, in a few steps, and a full one is never given what another replica could run
+sooner.
 """
 
 from __future__ import annotations
@@ -132,6 +134,7 @@ class LeaseBook:
         self._slots = slots
         self._occupied = 0
         self.pressed = False
+        self.fits: int | None = None  # more requests that its memory is likely to hold
         self._open: dict[str, Lease] = {}
         self._over: dict[str, None] = {}  # insertion-ordered set
         self._changed: dict[str, Lease] = {}
@@ -160,6 +163,8 @@ class LeaseBook:
         else:
             running = len(self._open) - self.unstarted
             room = max(min(room, running - self.unstarted), ahead)
+        if self.fits is not None:
+            room = min(room, self.fits + 1 - self.unstarted)
         return self._arrived + max(0, room)
 
     @property

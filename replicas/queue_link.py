@@ -233,6 +233,7 @@ class QueueLink:
         self._leaving = leaving & charged.keys()  # still live there: ask again
         self._charged.update(charged)
         self.kv_usage = answer["kv_usage"]
+        self._book.fits = answer["fits"]
         self.preemptions = answer["preemptions"]
         # Waiting twice in a row, a step between: the engine does not admit them.
         waits = answer["waiting"] > 0

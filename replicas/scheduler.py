@@ -90,6 +90,7 @@ from vllm.v1.request import Request, RequestStatus, StreamingUpdate
 from fairness.cost import ServiceCost
 from fairness.policy import VTC, Key, Place, Policy, policy
 from replicas.ledger import Identity, Ledger
+from replicas.room import RoomEstimate
 from replicas.waiting_queue import FairRequestQueue, ParkingRequestQueue, SkippedRequestQueue
 
 Q = TypeVar("Q", bound=FairRequestQueue)
@@ -137,6 +138,10 @@ class FairScheduler(AsyncScheduler):
         self._counters = self._ledger.counters
         self._counters.lifts = fair_policy.lifts
         self._fair_policy = fair_policy
+        self._room = RoomEstimate()
+        self._sizes = [
+            group.kv_cache_spec.block_size for group in self.kv_cache_config.kv_cache_groups
+        ]
         self._popped: list[Request] = []
         self._ended_in_step: list[Request] | None = None  # None between steps
         self._preemptions = 0
@@ -234,7 +239,8 @@ class FairScheduler(AsyncScheduler):
             have live requests or were charged since the last exchange. A client that was to be
             forgotten and is not in it is forgotten; its total starts from 0 if it returns.
             ``waiting``, ``running``: engine requests in the queues (preempted ones too), in
-            the batch. ``kv_usage``: 0 to 1. ``preemptions``: since the start.
+            the batch. ``kv_usage``: 0 to 1. ``fits``: how many more requests its free blocks are
+            likely to hold, None before the first. ``preemptions``: since the start.
 
         Raises:
             ValueError: the policy is unknown or a base is not a finite number.
@@ -254,6 +260,7 @@ class FairScheduler(AsyncScheduler):
             "waiting": waiting,
             "running": running,
             "kv_usage": float(self.kv_cache_manager.usage),
+            "fits": self._room.fits(self.kv_cache_manager.block_pool.get_num_free_blocks()),
             "preemptions": self._preemptions,
         }
 
@@ -309,11 +316,10 @@ class FairScheduler(AsyncScheduler):
         for request in self._popped:
             if request.status is RequestStatus.RUNNING:
                 prefill = request.prefill_stats  # gone once the first output was taken
-                self._ledger.admitted(
-                    request.request_id,
-                    request.num_prompt_tokens,
-                    0 if prefill is None else prefill.num_cached_tokens,
-                )
+                prompt = request.num_prompt_tokens
+                cached = 0 if prefill is None else prefill.num_cached_tokens
+                self._ledger.admitted(request.request_id, prompt, cached)
+                self._room.admitted(sum((prompt - cached) // size + 1 for size in self._sizes))
         self._popped.clear()
 
     def _close(self, request: Request) -> None:
@@ -330,13 +336,12 @@ class FairScheduler(AsyncScheduler):
         if requests < 2:
             return False
         free = self.kv_cache_manager.block_pool.get_num_free_blocks()
-        sizes = [group.kv_cache_spec.block_size for group in self.kv_cache_config.kv_cache_groups]
         # First what the step could take at most: mostly there is more, and no need to look closer.
         # Every request may also start one block that it doesn't fill.
         tokens = self.max_num_scheduled_tokens + requests * self.num_lookahead_tokens
-        if free >= sum(requests + 1 + tokens // size for size in sizes):
+        if free >= sum(requests + 1 + tokens // size for size in self._sizes):
             return False
-        return bool(free < sum(self._blocks_wanted(size) for size in sizes))
+        return bool(free < sum(self._blocks_wanted(size) for size in self._sizes))
 
     def _blocks_wanted(self, size: int) -> int:
         """Return how many more blocks of a size the running requests ask for in this step."""

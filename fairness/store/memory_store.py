@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
 from fairness.lowest_first import LowestFirst
+from fairness.prediction import PoolAverage
 from fairness.store.contract import (
     Call,
     CallRefusedError,
@@ -136,6 +137,7 @@ class MemoryPool:
         self._tokens_per_byte = FIRST_TOKENS_PER_BYTE
         self._policy = "vtc"
         self._policy_version = 0
+        self._output_average = PoolAverage()
         self._longest: int | None = None
         self._swept: int | None = None
         self._reasons: set[str] = set()
@@ -329,6 +331,7 @@ class MemoryPool:
             truth = min(1, usage.input / entry.bytes)
             self._tokens_per_byte = rate + LEARNING_RATE * (truth - rate)
         if usage.output > 0:
+            self._output_average = self._output_average.after(usage.output)
             self._remember_output(self._client(entry.client), usage.output)
 
     def _do_policy(self, name: str, reason: str) -> None:
@@ -450,7 +453,9 @@ class MemoryPool:
     def _lease_to(self, replica: str, entry: _Request) -> None:
         cost = self._settings.cost
         tokens = math.ceil(self._tokens_per_byte * entry.bytes)
-        reserved = self._settings.prediction.of(self._client(entry.client).outputs)
+        reserved = self._settings.prediction.of(
+            self._client(entry.client).outputs, self._output_average
+        )
         estimate = cost.input_weight * min(
             tokens, tokens if self._longest is None else self._longest
         )

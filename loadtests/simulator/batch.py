@@ -45,9 +45,10 @@ class Batch:
         return len(self.jobs)
 
     @property
-    def reserved(self) -> int:
-        """KV cache tokens that it will need at most."""
-        return self._need(self._reserved)
+    def free(self) -> int:
+        """KV cache tokens that nobody has reserved; not below 0. O(running)."""
+        mine = self._server.client_tokens * len(self._clients)
+        return max(0, self._server.kv_tokens - mine - self._need(self._reserved))
 
     def steps_until_room(self, job: Job) -> int:
         """0 if one more fits now; else a number of decode steps before which it can't.

@@ -21,7 +21,6 @@ from loadtests.simulator.peers import (
 from loadtests.simulator.prices import (
     AsMade,
     FromHistory,
-    FromPool,
     InAdvance,
     Oracle,
     Price,
@@ -34,6 +33,8 @@ from loadtests.simulator.systems import Front, Site, System
 MakePrice = Callable[[Site], Price]
 
 DRR_QUANTUM = 256.0
+AVERAGE = Prediction("moving_average")  # the paper's
+HALF = Prediction("moving_average", 0.5)
 
 
 def fair_line(
@@ -102,8 +103,8 @@ def llm_d(policy: Callable[[], FairnessPolicy]) -> System:
     return build
 
 
-def _average(share: float) -> MakePrice:
-    return lambda site: InAdvance(FromHistory(Prediction("moving_average", share)))
+def _predicted(prediction: Prediction) -> MakePrice:
+    return lambda site: InAdvance(FromHistory(prediction))
 
 
 SYSTEMS: Mapping[str, System] = {
@@ -115,9 +116,9 @@ SYSTEMS: Mapping[str, System] = {
     "rpm30": rpm(30),
     "lcf": central(LCF()),
     "vtc": central(VTC()),
-    "vtc-predicted": central(VTC(), _average(1.0)),
-    "vtc-half-predicted": central(VTC(), _average(0.5)),
-    "vtc-pool-predicted": central(VTC(), lambda site: InAdvance(FromPool())),
+    "vtc-predicted": central(VTC(), _predicted(AVERAGE)),
+    "vtc-half-predicted": central(VTC(), _predicted(HALF)),
+    "vtc-pool-predicted": central(VTC(), _predicted(Prediction("pool_average"))),
     "vtc-noisy-oracle": central(VTC(), lambda site: InAdvance(within_half(site.random))),
     "vtc-oracle": central(VTC(), lambda site: InAdvance(Oracle())),
     "vtc-profiled": central(VTC(), lambda site: Profiled()),
@@ -131,10 +132,9 @@ SYSTEMS: Mapping[str, System] = {
     "fairlane": fairlane(FairlaneSettings()),
     "fairlane-exact": fairlane(EXACT),
     "fairlane-fcfs": fairlane(FairlaneSettings(policy="fcfs")),
-    "fairlane-predicted": fairlane(FairlaneSettings(prediction=Prediction("moving_average"))),
-    "fairlane-half-predicted": fairlane(
-        FairlaneSettings(prediction=Prediction("moving_average", 0.5))
-    ),
+    "fairlane-unpredicted": fairlane(FairlaneSettings(prediction=Prediction("none"))),
+    "fairlane-predicted": fairlane(FairlaneSettings(prediction=AVERAGE)),
+    "fairlane-half-predicted": fairlane(FairlaneSettings(prediction=HALF)),
 }
 """VTC and its kin have one central line, in the batch of one server as in many."""
 

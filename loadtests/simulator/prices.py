@@ -6,14 +6,13 @@ oracle's too: it only knows it sooner).
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 from typing import Protocol
 
 from fairness.cost import ServiceCost
-from fairness.prediction import Prediction
+from fairness.prediction import NO_AVERAGE, PoolAverage, Prediction
 from loadtests.simulator.job import Job
 
 
@@ -119,47 +118,22 @@ class InAdvance:
 
 @dataclass(slots=True)
 class FromHistory:
-    """The product's predictors: each client's last outputs (`fairness.prediction`)."""
+    """The product's predictors: from a client's last outputs, or the pool's average."""
 
     prediction: Prediction
     _outputs: dict[str, list[int]] = field(default_factory=dict)
+    _average: PoolAverage = NO_AVERAGE
 
     def predict(self, job: Job) -> float:
-        """From its client's last outputs."""
-        return self.prediction.of(self._outputs.get(job.client, ()))
+        """See `fairness.prediction`."""
+        return self.prediction.of(self._outputs.get(job.client, ()), self._average)
 
     def learn(self, job: Job) -> None:
         """Remember as many as the predictor looks at."""
+        self._average = self._average.after(job.made)
         outputs = self._outputs.setdefault(job.client, [])
         outputs.append(job.made)
         del outputs[: -self.prediction.window or len(outputs)]
-
-
-@dataclass(slots=True)
-class FromPool:
-    """The mean of the last outputs of all clients: the same for everyone.
-
-    A client's own average is charged against it alone, so clients whose answers are long wait for
-    being expected to be served. A common one only says that who has just been admitted has more to
-    come. Simulated on four servers it closes the gap of two overloading clients as the oracle does,
-    and keeps the mixed trace where VTC without predictions has it.
-    """
-
-    share: float = 1.0
-    window: int = 300
-    _outputs: deque[int] = field(default_factory=deque)
-    _total: int = 0
-
-    def predict(self, job: Job) -> float:
-        """The same for every job."""
-        return self.share * self._total / len(self._outputs) if self._outputs else 0.0
-
-    def learn(self, job: Job) -> None:
-        """Remember it, and forget the oldest."""
-        self._outputs.append(job.made)
-        self._total += job.made
-        if len(self._outputs) > self.window:
-            self._total -= self._outputs.popleft()
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from loadtests.simulator.network import Caller, Network
 from loadtests.simulator.settings import FairlaneSettings
 from replicas.lease_book import EngineCall, Lease, LeaseBook
 from replicas.ledger import Identity, Ledger
+from replicas.room import RoomEstimate
 
 BEAT_S = 1.0
 
@@ -43,6 +44,7 @@ class Batching:
         self.ledger = Ledger(settings.cost)
         self.ledger.counters.lifts = order.lifts
         self.queue: FairQueue[Job] = FairQueue(order, self.ledger.counters.counter)
+        self.room = RoomEstimate()
         self._in_order_of_arrival = isinstance(order, FCFS)
         self._clients: dict[str, int] = {}  # of those that wait
         self.ended_jobs: list[Job] = []
@@ -61,6 +63,7 @@ class Batching:
         """See `engine.Line`."""
         self.queue.remove(job)
         self.ledger.admitted(job.id, job.prompt, 0)
+        self.room.admitted(job.prompt + job.output)  # what this server reserves
         self._clients[job.client] -= 1
         if not self._clients[job.client]:
             del self._clients[job.client]
@@ -163,6 +166,7 @@ class Replica:
         self._leaving = leaving & charged.keys()
         self._charged.update(charged)
         self._book.pressed = self._is_pressed()
+        self._book.fits = self._line.room.fits(self.engine.batch.free)
         self._book.update(tuple(row) for row in rows)
         for job in self._line.ended_jobs:
             self._close(job)

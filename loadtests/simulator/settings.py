@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from deployments.config import PoolConfig, PredictionConfig
 from fairness.cost import ServiceCost
 from fairness.prediction import Prediction
 
@@ -21,11 +22,13 @@ class FairlaneSettings:
     """
 
     routers: int = 2
-    lookahead: int = 4
+    lookahead: int = PoolConfig.model_fields["lookahead"].default
     slots: int = 256
     report_interval_s: float = 0.01
-    charge_interval_s: float = 0.1
-    prediction: Prediction = field(default_factory=Prediction)
+    charge_interval_s: float = PoolConfig.model_fields["charge_interval_s"].default
+    prediction: Prediction = field(
+        default_factory=lambda: Prediction(**PredictionConfig().model_dump())
+    )
     policy: str = "vtc"
     cost: ServiceCost = field(default_factory=ServiceCost)
     delay_s: float = 0.001

@@ -13,7 +13,7 @@ import pytest_asyncio
 import redis as sync_redis
 
 from fairness.cost import ServiceCost
-from fairness.prediction import Prediction
+from fairness.prediction import POOL_WINDOW, PoolAverage, Prediction
 from fairness.store.coalescer import Coalescer
 from fairness.store.connection import connect, shared_secret
 from fairness.store.contract import (
@@ -545,6 +545,23 @@ async def test_a_sender_that_leaves_is_swept_at_once(pool: Pool) -> None:
 # --- prediction -----------------------------------------------------------------------------------
 
 
+async def test_the_pools_average_is_of_everybody_and_follows(store: str | None) -> None:
+    average = PoolAverage()
+    async with opened(store, QueueSettings(prediction=Prediction("pool_average"))) as pool:
+        for n in range(POOL_WINDOW + 20):
+            await pool.submit(f"r{n}", f"client-{n % 3}", size=0)
+            await pool.offer(limit=n + 1)
+            output = n % 17 + 1
+            await pool.report("settle", f"r{n}.1", Usage(0, 0, output))
+            average = average.after(output)
+        assert average.requests == POOL_WINDOW
+        await pool.submit("last", "newcomer", size=0)
+        before = (await pool.state("newcomer"))[0]
+        await pool.offer(limit=POOL_WINDOW + 21)
+        charged = (await pool.state("newcomer"))[0] - before
+        assert charged == pytest.approx(2 * average.tokens)
+
+
 @pytest.mark.parametrize(
     ("prediction", "reserved"),
     [
@@ -552,6 +569,7 @@ async def test_a_sender_that_leaves_is_swept_at_once(pool: Pool) -> None:
         (Prediction("moving_average", share=0.5), (20 + 30 + 40 + 50 + 60) / 10),
         (Prediction("quantile", level=0.9), 60),
         (Prediction("quantile", level=0.5), 30),
+        (Prediction("pool_average"), (10 + 20 + 30 + 40 + 50 + 60) / 6),
         (Prediction("none"), 0),
     ],
 )

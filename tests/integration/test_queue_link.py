@@ -50,6 +50,7 @@ class Engine:
             "waiting": 0,
             "running": 0,
             "kv_usage": 0.0,
+            "fits": None,
             "preemptions": 0,
         }
 

@@ -166,6 +166,7 @@ class Replica:
             "waiting": sum(row[1] for row in rows),
             "running": sum(row[2] for row in rows),
             "kv_usage": 0.0,
+            "fits": None,
             "preemptions": 0,
         }
 

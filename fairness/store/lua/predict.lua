@@ -1,8 +1,11 @@
 -- How many tokens will a request make? One function a predictor, of its client's last output
--- lengths (oldest first), as fairness/prediction.py has them.
+-- lengths (oldest first) and the pool's average, as fairness/prediction.py has them.
+local POOL_WINDOW = 300
 local predictors = {}
 
 predictors.none = function() return 0 end
+
+predictors.pool_average = function() return pool.output_average end
 
 predictors.moving_average = function(history)
   local sum, from = 0, math.max(1, #history - WINDOW + 1)
@@ -20,14 +23,17 @@ local LENGTH, LENGTH_BYTES = '<I4', 4
 
 -- Output tokens to charge in advance. An unknown client has no history.
 local function predicted(client)
-  if WINDOW == 0 then return 0 end
   local history = {}
-  for at = 1, #client.outputs, LENGTH_BYTES do history[#history + 1] = struct.unpack(LENGTH, client.outputs, at) end
+  if WINDOW > 0 then
+    for at = 1, #client.outputs, LENGTH_BYTES do history[#history + 1] = struct.unpack(LENGTH, client.outputs, at) end
+  end
   return SHARE * predictors[PREDICTOR](history)
 end
 
--- Kept as long as the client is known: bounded memory.
+-- The client's are kept as long as it is known: bounded memory.
 local function remember_output(client, output)
+  pool.outputs_seen = math.min(pool.outputs_seen + 1, POOL_WINDOW)
+  pool.output_average = pool.output_average + (output - pool.output_average) / pool.outputs_seen
   if WINDOW == 0 or not known(client) then return end
   client.outputs = (client.outputs .. struct.pack(LENGTH, output)):sub(-WINDOW * LENGTH_BYTES)
   client.changed = true

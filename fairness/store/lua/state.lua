@@ -12,14 +12,14 @@
 -- sender was heard of, or leaves, is noted at once, and a sweep, which looks at whole sets, writes
 -- what came before it.
 --
--- KEYS[1]  prefix, "fairlane:2:{pool}"; every other key is derived from it and
+-- KEYS[1]  prefix, "fairlane:3:{pool}"; every other key is derived from it and
 --          shares its hash tag, so that a pool lives on one Cluster node.
 -- ARGV     header (below), then verbs with their arguments (call.lua).
 -- Units    time: milliseconds of the server's clock; counters: service / weight.
 --
 -- key                  type    what
--- ..:pool              hash    seq, virtual_time, last_left, tokens_per_byte,
---                              policy, policy_version, longest, swept
+-- ..:pool              hash    seq, virtual_time, last_left, tokens_per_byte, output_average,
+--                              outputs_seen, policy, policy_version, longest, swept
 -- ..:reasons           set     why the policy was set, each heeded once
 -- ..:clients           hash    client -> record: counter, what waits, runs and was used; for good
 -- ..:requests          hash    request -> record; until it ends
@@ -66,8 +66,9 @@ end
 local function text(number) return string.format('%.17g', number) end
 
 -- The pool's few numbers are read once a call and written once, at its end.
-local POOL_FIELDS = {'seq', 'virtual_time', 'last_left', 'tokens_per_byte', 'policy', 'policy_version', 'longest', 'swept'}
-local POOL_DEFAULTS = {seq = 0, virtual_time = 0, tokens_per_byte = 0.25, policy = 'vtc', policy_version = 0}
+local POOL_FIELDS = {'seq', 'virtual_time', 'last_left', 'tokens_per_byte', 'output_average', 'outputs_seen', 'policy',
+                     'policy_version', 'longest', 'swept'}
+local POOL_DEFAULTS = {seq = 0, virtual_time = 0, tokens_per_byte = 0.25, output_average = 0, outputs_seen = 0, policy = 'vtc', policy_version = 0}
 local pool, pool_as_read = {}, {}
 for i, value in ipairs(call('HMGET', POOL, unpack(POOL_FIELDS))) do
   local field = POOL_FIELDS[i]

@@ -102,6 +102,23 @@ def test_an_idle_engine_is_filled_by_doubling() -> None:
     assert limits == [2, 4, 8, 8 + 2]
 
 
+def test_memory_that_is_spoken_for_is_not_offered() -> None:
+    """What fits by the engine's own guess, and one more to find the moment when it does."""
+    book = LeaseBook(lookahead=4, slots=100)
+    for number in range(20):
+        book.open(token(f"r{number}.1"))
+        book.update([(f"r{number}.1", 0, 1, 10, 0, 0)])
+    assert book.room == 20  # as many as run
+    book.fits = 3
+    assert book.room == 4
+    book.fits = 0
+    assert book.room == 1
+    book.open(token("r20.1"))
+    assert book.room == 0
+    book.update([("r20.1", 0, 1, 10, 0, 0)])
+    assert book.room == 1
+
+
 def test_one_request_of_many_sequences_does_not_close_a_replica() -> None:
     book = LeaseBook(lookahead=2, slots=8)
     for n in range(3):

@@ -316,6 +316,15 @@ def test_a_priority_orders_the_requests_of_its_own_client_only():
     assert [name for name in order if name[0] == "b"] == ["b-4", "b-0", "b-6", "b-2"]
 
 
+def test_the_exchange_says_how_many_more_would_fit():
+    engine = fair(slots=8, blocks=21)  # vLLM keeps one for itself
+    assert engine.exchange()["fits"] is None
+    for _ in range(2):
+        engine.send("a", prompt=BLOCK * 3 - 1, output=BLOCK)
+    engine.step()
+    assert engine.exchange()["fits"] == (20 - 2 * 3) // 3
+
+
 # --- charges --------------------------------------------------------------------------------
 
 
@@ -747,7 +756,9 @@ def test_the_reply_is_plain_data():
     engine.step()
     reply = engine.exchange(base={"a": 1.5}, policy=None, forget=["a"])
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(reply)) == reply
-    assert set(reply) == {"leases", "charged", "waiting", "running", "kv_usage", "preemptions"}
+    assert set(reply) == {
+        *("leases", "charged", "waiting", "running", "kv_usage", "fits", "preemptions")
+    }
     assert 0 < reply["kv_usage"] < 1
     assert type(reply["kv_usage"]) is float
 
