@@ -50,8 +50,8 @@ SYSTEMS = tuple(
         (
             CONTROL, "local-vtc-round-robin", "local-vtc-least-loaded",
             "global-counters-at-arrival", "drr", "aibrix-vtc-basic", "llm-d-round-robin",
-            "llm-d-las", EXACT, PREDICTED, "vtc-half-predicted", "vtc-oracle", "fairlane-exact",
-            "fairlane-predicted", DEFAULT,
+            "llm-d-las", EXACT, "vtc-predicted", "vtc-half-predicted", "vtc-oracle", PREDICTED,
+            "fairlane-exact", "fairlane-unpredicted", DEFAULT,
         )
     )
 )  # fmt: skip

@@ -9,7 +9,7 @@ phase. The paper's numbers are of one recorded run each.
 Writes paper.html and paper.json; prints tables, and as its last line the main numbers as JSON:
 
   arena_r1_avg_diff        average service difference of VTC on the arena trace, service/s
-  arena_r1_pred_avg_diff   the same with predicted lengths
+  arena_r1_pred_avg_diff   the same with predicted lengths (the pool's average)
   arena_r1_default_avg_diff  the same of the product's default settings
   min_throughput_vs_fcfs   worst throughput of these, as a part of FCFS's, over all workloads (the
                            report's last table says where)
@@ -37,13 +37,16 @@ from loadtests.report.document import Column, Figure, Report, Row, Section, Tabl
 
 ARENA = "arena"
 ARENA_SYSTEMS = (
-    CONTROL, "lcf", EXACT, PREDICTED, "vtc-oracle", DEFAULT, "rpm5", "rpm20", "rpm30",
+    CONTROL, "lcf", EXACT, "vtc-predicted", "vtc-oracle", PREDICTED, DEFAULT,
+    "rpm5", "rpm20", "rpm30",
 )  # fmt: skip
 OVERLOADS = {
     "overload": ("client1", "client2"),
     "overload-multi": tuple(f"client{k}" for k in range(1, 9)),
 }
-OVERLOAD_SYSTEMS = (CONTROL, EXACT, "vtc-noisy-oracle", "vtc-oracle", PREDICTED, DEFAULT)
+OVERLOAD_SYSTEMS = (
+    CONTROL, EXACT, "vtc-predicted", "vtc-noisy-oracle", "vtc-oracle", PREDICTED, DEFAULT,
+)  # fmt: skip
 FIGURE_SUITES = (
     "proportional", "on_off_less", "on_off_overload", "increase", "poisson_on_off_overload",
     "poisson_short_long", "poisson_short_long_2", "dist_shift",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 EXACT = "vtc"
-PREDICTED = "vtc-predicted"
+PREDICTED = "vtc-pool-predicted"
 DEFAULT = "fairlane"
 """The product with its default settings, as `loadtests.simulator` has it."""
 CONTROL = "fcfs"

@@ -22,6 +22,7 @@ from fairness.fair_queue import FairQueue
 from fairness.policy import policy
 from fairness.store.contract import Call, Grant, QueueSettings, Reply, Sender, Usage
 from fairness.store.memory_store import MemoryPool
+from replicas.room import RoomEstimate
 from tests.unit.fairness.witness import Witness
 
 BEAT_S = 1.0
@@ -52,6 +53,7 @@ class Shape:
 
     fills: how a replica with free slots takes more than its lookahead, while nothing waits there:
     "at once" as many as there are slots, "doubling" as many as run, "by lookahead" no more.
+    Filled by doubling, it also takes no more than its memory is likely to hold, and one.
     """
 
     replicas: int = 1
@@ -258,6 +260,7 @@ class Replica:
     def __post_init__(self) -> None:
         self.sender = Sender("replica", f"replica{self.number}")
         self.counters = VirtualTokenCounters()
+        self._room = RoomEstimate()
         order = policy(self.cluster.shape.order)
         self.queue: FairQueue[str] = FairQueue(order, self.counters.counter)
         self._beat()
@@ -313,6 +316,7 @@ class Replica:
             self.queue.pop()
             self._stop_waiting(lease)
             self._memory += size
+            self._room.admitted(size)
             lease.started = True
             self._running.append(lease)
             prefilled += lease.request.input
@@ -376,6 +380,9 @@ class Replica:
         }[shape.fills]
         ahead = (shape.lookahead if self._pressed else most) - self._unstarted
         room = min(shape.slots + shape.lookahead - len(self._open), ahead)
+        fits = self._room.fits(shape.memory - self._memory)
+        if fits is not None and shape.fills == "doubling":
+            room = min(room, fits + 1 - self._unstarted)
         return self._arrived + max(0, room)
 
     def _wake(self) -> None:

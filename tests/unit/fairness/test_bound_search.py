@@ -65,7 +65,12 @@ def scenarios(draw) -> Scenario:
         shape,
         draw(
             st.sampled_from(
-                [Prediction(), Prediction("moving_average"), Prediction("quantile", 0.5, 0.9)]
+                [
+                    Prediction(),
+                    Prediction("pool_average"),
+                    Prediction("moving_average"),
+                    Prediction("quantile", 0.5, 0.9),
+                ]
             )
         ),
         draw(st.sampled_from([ServiceCost(), ServiceCost(1, 1), ServiceCost(2, 0.5)])),

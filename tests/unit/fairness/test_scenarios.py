@@ -95,6 +95,7 @@ SCENARIOS = [
             Prediction(predictor, share, 0.9),
         )
         for predictor, share in (
+            ("pool_average", 1.0),
             ("moving_average", 1.0),
             ("moving_average", 0.5),
             ("quantile", 1.0),
