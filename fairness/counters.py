@@ -135,9 +135,13 @@ class VirtualTokenCounters:
             self._backlog.add(client)
 
     def counter(self, client: str) -> float:
-        """Return the client's counter; 0 for a client unknown here."""
-        account = self._account(client)
-        return 0.0 if account is None else account.base + account.charged
+        """Return the client's counter; 0 for a client unknown here. (The hot path of decisions.)"""
+        account = self._accounts.get(client)
+        if account is None:
+            return 0.0
+        if due := self._due(client):
+            account.charged += due / account.weight
+        return account.base + account.charged
 
     def charged(self, client: str) -> float:
         """Return all that was charged to the client here, divided by weight, less refunds."""

@@ -48,6 +48,7 @@ class FairQueue(Generic[T]):
         self._lines: dict[str, LowestFirst[T, Place]] = {}
         self._client_of: dict[T, str] = {}
         self._places: dict[T, Place] = {}
+        self._heads: dict[str, Place] = {}  # of the first in each line: what the order looks at
         self._order: LowestFirst[str, Key] = LowestFirst(self._key_of_head)
         self._next_back = 0
         self._next_front = -1
@@ -84,7 +85,9 @@ class FairQueue(Generic[T]):
         if line is None:
             line = self._lines[client] = LowestFirst(self._places.__getitem__)
         line.add(item)
-        if line.lowest() == item:
+        head = self._heads.get(client)
+        if head is None or place < head:
+            self._heads[client] = place
             self._order.add(client)
 
     def next_place(self, priority: int = 0) -> Place:
@@ -103,7 +106,9 @@ class FairQueue(Generic[T]):
         Raises:
             IndexError: the queue is empty.
         """
-        return self._head_of(self._first_client())
+        head = self._lines[self._first_client()].lowest()
+        assert head is not None, "a line without items is closed"
+        return head
 
     def pop(self) -> T:
         """Remove and return the first item in policy order.
@@ -122,11 +127,13 @@ class FairQueue(Generic[T]):
             return False
         line, place = self._lines[client], self._places.pop(item)
         line.discard(item)
-        head = line.lowest()
-        if head is None:
-            del self._lines[client]
+        first = line.lowest()
+        if first is None:
+            del self._lines[client], self._heads[client]
             self._order.discard(client)
-        elif self._places[head].number < place.number:  # came earlier: under FCFS, goes earlier
+            return True
+        head = self._heads[client] = self._places[first]
+        if head.number < place.number:  # it came earlier: under FCFS, it goes earlier
             self._order.add(client)
         return True
 
@@ -169,10 +176,5 @@ class FairQueue(Generic[T]):
             raise IndexError("the fair queue is empty")
         return client
 
-    def _head_of(self, client: str) -> T:
-        head = self._lines[client].lowest()
-        assert head is not None, "a line without items is closed"
-        return head
-
     def _key_of_head(self, client: str) -> Key:
-        return self._policy.key(self._counter(client), client, self._places[self._head_of(client)])
+        return self._policy.key(self._counter(client), client, self._heads[client])

@@ -34,7 +34,6 @@ import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from itertools import starmap
 from typing import Any, Protocol
 
 from fairness.cost import ServiceCost
@@ -213,7 +212,8 @@ class Ledger:
         request = self._requests.pop(request_id, None)
         if request is None:
             return None
-        self.counters.charge(request.client, self._take_from_tab(request_id, request))
+        tokens = self._take_from_tab({request_id: request})
+        self.counters.charge(request.client, self.cost.of(0, tokens))
         self._stop_waiting(request)
         self._changed_leases.add(request.lease)
         refund = 0.0
@@ -274,15 +274,18 @@ class Ledger:
         if standing is None or standing.looked_at == self._step:
             return 0.0
         standing.looked_at = self._step
-        return sum(starmap(self._take_from_tab, standing.admitted.items()))
+        return self.cost.of(0, self._take_from_tab(standing.admitted))
 
-    def _take_from_tab(self, request_id: str, request: _Request) -> float:
-        tokens = self._tab.pop(request_id, 0)
-        if not tokens:
-            return 0.0
-        request.usage.output += tokens
-        self._changed_leases.add(request.lease)
-        return self.cost.of(0, tokens)
+    def _take_from_tab(self, requests: Mapping[str, _Request]) -> int:
+        """Give their leases what is on the tab for these; return how many tokens."""
+        taken = 0
+        for request_id, request in requests.items():
+            tokens = self._tab.pop(request_id, 0)
+            if tokens:
+                taken += tokens
+                request.usage.output += tokens
+                self._changed_leases.add(request.lease)
+        return taken
 
     def _wait(self, request: _Request) -> None:
         if not request.waiting:
