@@ -8,7 +8,7 @@ ARGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help env model serve demo loadtest test test-unit lint format bench-path bench-queue bench-scheduler bench-engine chaos paper cluster lock clean redis-server
+.PHONY: help env model serve demo loadtest test test-unit lint format bench-path bench-queue bench-scheduler bench-engine chaos paper cluster compare lock clean redis-server
 
 help:  ## Show this text.
 	@echo 'Fairlane: LLM serving on Ray Serve and vLLM where each client gets its fair share.'
@@ -17,7 +17,7 @@ help:  ## Show this text.
 	@echo
 	@echo 'First time:  make demo          (makes the environment, two to four minutes)'
 	@echo 'Variables:   PYTHON=python3.11  the interpreter for `make env`'
-	@echo '             ARGS="..."         passed on by serve, demo, loadtest, test*, bench-*, chaos, paper, cluster'
+	@echo '             ARGS="..."         passed on by serve, demo, loadtest, test*, bench-*, chaos, paper, cluster, compare'
 
 # The file is a fingerprint of what .venv was made from: deployments/setup_env.sh writes it, and
 # does nothing while it fits.
@@ -75,6 +75,9 @@ paper: env  ## Simulate the VTC paper's experiments; write a report beside its n
 
 cluster: env  ## Simulate ways to share a cluster; write a report.
 	@exec $(BIN)/python -m loadtests.experiments.cluster $(ARGS)
+
+compare: env  ## Simulate a workload of yours: ARGS="--workload my.csv --replicas 4".
+	@exec $(BIN)/python -m loadtests.experiments.compare $(ARGS)
 
 lock:  ## Resolve requirements/cpu.lock again, keeping the versions that still fit.
 	@requirements/lock.sh $(ARGS)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtests.experiments import cluster, command, paper
+from loadtests.experiments import cluster, command, compare, paper
 from loadtests.experiments.play import Played, Results, Trial, play_all
 from loadtests.experiments.recorded import RUNS, beside
 from loadtests.experiments.systems import DEFAULT, EXACT, PREDICTED
@@ -116,3 +116,24 @@ def test_wrong_options_are_told(wrong: list[str], capsys: pytest.CaptureFixture[
     with pytest.raises(SystemExit):
         cluster.main(wrong)
     assert "error" in capsys.readouterr().err
+
+
+def test_a_workload_of_ones_own_is_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [f"{n / 10},{'alice' if n % 4 else 'bob'},50,20" for n in range(40)]
+    mine = tmp_path / "mine.csv"
+    mine.write_text("\n".join(["arrival_s,client,input_tokens,output_tokens", *rows]))
+    options = ["--workload", str(mine), "--systems", "fcfs,vtc", "--seeds", "1", "--workers", "1"]
+    assert compare.main([*options, "--out", str(tmp_path)]) == 0
+    numbers = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert numbers["fcfs"]["throughput"] > 0
+    assert numbers["vtc"]["refused"] == 0
+    assert "mine, simulated" in (tmp_path / "compare.html").read_text()
+
+
+@pytest.mark.parametrize("wrong", [["--workload", "nothing"], ["--workload", "gone.csv"]])
+def test_a_workload_that_is_not_there_is_named(wrong, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        compare.main(wrong)
+    assert wrong[1] in capsys.readouterr().err
