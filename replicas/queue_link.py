@@ -99,7 +99,7 @@ class QueueLink:
         self._idle = asyncio.Event()
         self._new_policy: str | None = None  # to tell the engine
         self._pool = PoolState(policy="")
-        self._bases: dict[str, float] = {}
+        self._bases: dict[str, tuple[float, float]] = {}  # client -> (base, charged as of it)
         self._charged: dict[str, float] = {}
         self._heard: dict[str, tuple[float, float]] = {}  # client -> (counter, charged then)
         self._leaving: set[str] = set()
@@ -213,9 +213,9 @@ class QueueLink:
     async def _exchange_with_engine(self) -> None:
         update: dict[str, Any] = {}
         bases, self._bases = self._bases, {}
-        as_of, marks = self._heard_as_of, {client: self._heard[client][1] for client in bases}
+        as_of = self._heard_as_of
         if bases:
-            update["base"] = bases
+            update["base"] = {client: base for client, (base, _) in bases.items()}
         if self._new_policy is not None:
             update["policy"], self._new_policy = self._new_policy, None
         leaving = {*self._leaving, *self._book.take_departed()}
@@ -225,7 +225,7 @@ class QueueLink:
         self._exchanged_at = asyncio.get_running_loop().time()
         charged = answer["charged"]
         if bases:
-            since = (charged.get(client, mark) - mark for client, mark in marks.items())
+            since = (charged.get(client, mark) - mark for client, (_, mark) in bases.items())
             self._lag.in_use(as_of, self._exchanged_at, since)
         for client in leaving:
             self._charged.pop(client, None)
@@ -322,7 +322,7 @@ class QueueLink:
             self._pool = reply.pool
         for client, counter in reply.counters.items():
             if client in marks:
-                self._bases[client] = counter - marks[client]
+                self._bases[client] = (counter - marks[client], marks[client])
                 self._heard[client] = (counter, marks[client])
         if self._bases or self._new_policy:
             self._for_engine.set()

@@ -15,6 +15,7 @@ from fairness.store.contract import (
     Call,
     Grant,
     QueueSettings,
+    Reply,
     Sender,
 )
 from fairness.store.redis_store import RedisQueue
@@ -96,6 +97,11 @@ class Setup:
                 return state.counter, state.running, state.output_tokens
         return 0.0, 0, 0
 
+    async def departed(self, client: str) -> None:
+        async with asyncio.timeout(10):
+            while client not in self.engine.forgotten:
+                await asyncio.sleep(0.01)
+
     async def until(self, client: str, expected: tuple[float, int, int]) -> None:
         for _ in range(300):
             if (found := await self.state(client)) == expected:
@@ -146,6 +152,29 @@ async def test_the_lag_of_the_counters_is_measured(setup: Setup) -> None:
     async with asyncio.timeout(30):
         while setup.lags[-1] != Lag():  # no one is charged, nothing lags
             await asyncio.sleep(0.01)
+
+
+async def test_a_counter_that_comes_as_its_client_departs_does_no_harm(setup: Setup) -> None:
+    link, exchange = setup.link, setup.engine.exchange
+
+    async def departing(update: dict[str, Any]) -> dict[str, Any]:
+        if "alice" in update.get("forget", []):  # the store's reply overtakes the engine's
+            link._heed(Reply(counters={"alice": 9.0}), {"alice": 4.0}, [])
+        return await exchange(update)
+
+    link._exchange = departing
+    grant = await setup.submit("r1", "alice")
+    lease = link.open(token(grant, "alice"))
+    setup.engine.runs(grant.lease, "alice", prompt=8, output=1)
+    await setup.until("alice", (8 + 2, 1, 1))
+    lease.calls.append(EngineCall(input=8, outputs={0: 1}, complete=True))
+    link.close(lease)
+    await setup.until("alice", (8 + 2, 0, 1))
+    await setup.departed("alice")
+    grant = await setup.submit("r2", "bob")  # the link lives
+    link.open(token(grant, "bob"))
+    setup.engine.runs(grant.lease, "bob", prompt=8, output=3)
+    await setup.until("bob", (10 + 8 + 2 * 3, 1, 3))
 
 
 async def test_the_engine_learns_the_global_counter_and_nothing_counts_twice(setup: Setup) -> None:
