@@ -182,6 +182,7 @@ class World:
     turns: list[Turns]
     told: dict[str, Usage] = field(default_factory=dict)
     errors: list[Exception] = field(default_factory=list)
+    enough: bool = False  # floods may end
 
     async def request(self, router: int, client: str, output: int) -> None:
         """One request from its submission to its end, as the router's app does it."""
@@ -209,7 +210,7 @@ class World:
         until = time.monotonic() + seconds
 
         async def stream(number: int) -> None:
-            while time.monotonic() < until:
+            while time.monotonic() < until and not self.enough:
                 await self.request(number % len(self.turns), client, output)
 
         await asyncio.gather(*map(stream, range(streams)))
