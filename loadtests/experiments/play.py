@@ -85,9 +85,8 @@ def play_all(
                 k = futures[future]
                 results[k] = future.result()
                 done(trials[k])
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+        finally:
+            pool.shutdown(cancel_futures=True)  # of those that are left after an error or Ctrl-C
     return [results[k] for k in range(len(trials))]
 
 

@@ -27,7 +27,7 @@ def tiny_server(**options: float) -> FakeServer:
 
 def contents(server: FakeServer) -> list[str]:
     """The prompts it was asked, without the two that measured how it counts."""
-    return [body["messages"][0]["content"] for body in server.bodies[2:]]  # type: ignore[index]
+    return [body["messages"][0]["content"] for body in server.bodies[2:]]
 
 
 async def until(condition: Callable[[], bool], limit_s: float = 20.0) -> None:
@@ -55,7 +55,7 @@ async def test_lengths_keys_and_prefixes_are_those_of_the_workload() -> None:
     assert prompts[2][30:46] != prompts[3][30:46]
     assert sorted(body["max_tokens"] for body in server.bodies[2:]) == [3, 4, 5, 6]
     assert all(body["ignore_eos"] for body in server.bodies)
-    assert sorted(server.keys[2:], key=str) == [  # type: ignore[type-var]
+    assert sorted(server.keys[2:], key=str) == [
         "Bearer sk-alice-0",
         "Bearer sk-alice-1",
         "Bearer sk-bob-0",

@@ -58,7 +58,7 @@ def checked(html: str) -> Checker:
 def table(best: str | None = "low") -> Table:
     return Table(
         "policy",
-        (Column("difference", 1, best=best, unit="service/s"), Column("remark")),  # type: ignore[arg-type]
+        (Column("difference", 1, best=best, unit="service/s"), Column("remark")),
         (
             Row("FCFS", (Cell(433.53, beside=433.5, spread=(400.0, 450.0)), "slow <b>")),
             Row("VTC", (Cell(251.66), None)),

@@ -97,7 +97,7 @@ def test_there_is_no_room_before_the_step_that_was_foretold() -> None:
 def test_shortcuts_change_nothing(policy: FCFS | VTC) -> None:
     """A line that is never sure who is first makes the engine look at every step."""
 
-    class Unsure(type(policy)):  # type: ignore[misc]
+    class Unsure(type(policy)):
         """The same order, not recognised as steady."""
 
     random = Random(3)
