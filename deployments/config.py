@@ -218,10 +218,15 @@ class PoolConfig(Strict):
 
 
 class AppConfig(Strict):
-    """Everything about one deployment of Fairlane."""
+    """Everything about one deployment of Fairlane.
+
+    burst: service a replica that a client of weight 1, back from idleness, may have before it is in
+    line with the others again.
+    """
 
     policy: Literal["vtc", "lcf", "fcfs"] = "vtc"
     cost: CostConfig = CostConfig()
+    burst: float = Field(default=4000.0, ge=0)
     prediction: PredictionConfig = PredictionConfig()
     store: StoreConfig = StoreConfig()
     router: RouterConfig = RouterConfig()
@@ -265,6 +270,7 @@ class AppConfig(Strict):
             self.cost.service_cost(),
             sender_ttl_ms=int(self.store.sender_ttl_s * 1000),
             prediction=Prediction(**self.prediction.model_dump()),
+            burst=self.burst,
         )
 
 

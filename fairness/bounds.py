@@ -13,9 +13,10 @@ it at least. So what a client has truly received is never more than Q above the 
 its last grant, and nobody who waits is more than E below it. Over any interval in which clients i
 and j both wait, with weights w_i and w_j, and w the smallest weight in the pool::
 
-    |W_i / w_i - W_j / w_j|  <=  Q / w_i + Q / w_j + 2 * E / w
+    |W_i / w_i - W_j / w_j|  <=  Q / w_i + Q / w_j + 2 * E / w + R * burst
 
-With exact counters, nothing charged in advance and every granted request in its batch at once,
+(burst: how far ahead of those who wait a client may be that comes back from idleness.) With exact
+counters, no burst, nothing charged in advance and every granted request in its batch at once,
 ``E = 0`` and ``Q = U``: the paper's ``2U`` (VTC, OSDI 2024, theorem 4.4); with weights its U is
 divided by each. What Q and E are in a pool of R replicas, each holding at most ``window`` grants::
 
@@ -61,6 +62,7 @@ class PoolLimits:
     beyond: output tokens that a request may make beyond those charged at its grant. None: O.
     lag_service: service a replica can give between making a token and the queue's knowing.
         None: unknown.
+    burst: service by weight that who comes back is ahead of those who wait.
 
     Raises:
         ValueError: a limit is negative or not finite, or there is no replica.
@@ -77,6 +79,7 @@ class PoolLimits:
     reserved: float = 0.0
     beyond: float | None = None
     lag_service: float | None = None
+    burst: float = 0.0
     cost: ServiceCost = field(default_factory=ServiceCost)
 
     def __post_init__(self) -> None:
@@ -170,6 +173,7 @@ def service_bound(
     if not least > 0:
         raise ValueError(f"weights must be above 0, not {weight}, {other} and {lightest}")
     known = uncharged(limits) * (1 / weight + 1 / other) + 2 * unearned(limits) / least
+    known += limits.replicas * limits.burst
     return known + (deaths * lost_with_a_replica(limits) / least if deaths else 0.0)
 
 

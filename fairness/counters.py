@@ -21,6 +21,9 @@ Rules
        smallest counter among the backlogged, or, when nobody is backlogged, to the counter
        of the client that left the backlog last. A lift never lowers a counter.
        (VTC, OSDI 2024, algorithm 2, lines 6 to 14.) Unless the policy does not lift (LCF).
+    4. With a **burst** it is lifted to that much less than this level: of what it left unused
+       while it was idle it may use so much now. The level (V) never falls, so the next that comes
+       back is not measured by one that is ahead.
 
 Why the lift: without it, a client that was idle for an hour would own the batch until its
 counter had caught up. With it, the counters of backlogged clients stay within one bound U
@@ -51,13 +54,23 @@ class _Account:
 class VirtualTokenCounters:
     """The counters of all clients seen here, and who of them is backlogged."""
 
-    def __init__(self, due: Callable[[str], float] = lambda client: 0.0) -> None:
+    def __init__(
+        self, due: Callable[[str], float] = lambda client: 0.0, *, burst: float = 0.0
+    ) -> None:
         """Begin without clients.
 
         Args:
             due: hands over the service that a client is still to be charged, once; asked before
                 a counter is read. It may rise at any time, but not fall.
+            burst: service (by weight) that who comes back is ahead of those who wait.
+
+        Raises:
+            ValueError: the burst is not a usable number.
         """
+        if not (math.isfinite(burst) and burst >= 0):
+            raise ValueError(f"the burst must be 0 or more, not {burst}")
+        self._burst = burst
+        self._v = 0.0  # the highest level anybody was lifted from
         self.lifts = True  # what the policy in force says
         self._due = due
         self._accounts: dict[str, _Account] = {}
@@ -88,7 +101,8 @@ class VirtualTokenCounters:
             base = counter - account.charged
             account.base = max(account.base, base) if known else base
         elif self.lifts and client not in self._backlog:
-            account.base += max(0.0, self._level() - (account.base + account.charged))
+            start = self._lift() - self._burst
+            account.base += max(0.0, start - (account.base + account.charged))
         if client not in self._backlog:
             self._backlog.add(client)
 
@@ -174,11 +188,14 @@ class VirtualTokenCounters:
             account.charged += due / account.weight
         return account
 
-    def _level(self) -> float:
-        """The level to lift to: where those who wait are, or where the last of them went."""
+    def _lift(self) -> float:
+        """V: where those who wait are, or where the last of them went; it never falls."""
         lowest = self._backlog.lowest()
         if lowest is not None:
-            return self.counter(lowest)
-        if self._left_last is not None:
-            return self.counter(self._left_last)
-        return self._left_last_counter
+            level = self.counter(lowest)
+        elif self._left_last is not None:
+            level = self.counter(self._left_last)
+        else:
+            level = self._left_last_counter
+        self._v = max(self._v, level)
+        return self._v

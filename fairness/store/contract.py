@@ -159,7 +159,7 @@ class Call:
 
     def resync_pool(self, state: PoolState) -> None:
         """Anyone, after a loss: what I last knew of the pool. Policy by version, V by max; no one
-        who waits stands below V. O(backlogged clients), once a loss."""
+        who waits stands below where it lets newcomers start. O(backlogged clients), once a loss."""
         self.verbs.append(("resync_pool", state.virtual_time, state.policy, state.policy_version))
 
     def resync_client(self, client: str, counter: float) -> None:
@@ -178,8 +178,8 @@ class Call:
 class PoolState:
     """The pool as a heartbeat finds it.
 
-    policy_version: grows whenever the policy is set. virtual_time: V, below which no newcomer
-    starts. replicas: the live ones.
+    policy_version: grows whenever the policy is set. virtual_time: V; newcomers start
+    there, or as far below it as a burst allows. replicas: the live ones.
     """
 
     policy: str = "vtc"
@@ -228,7 +228,8 @@ class QueueSettings:
 
     sender_ttl_ms: a sender silent for so long is dead. grant_ttl_ms: a grant must reach its
     replica within it. prediction: of output tokens, charged at the grant. placement: which
-    replica a grant goes to.
+    replica a grant goes to. burst: service (by weight) a live replica, that a client back from
+    idleness is ahead of those who wait; not below 0.
     """
 
     cost: ServiceCost = field(default_factory=ServiceCost)
@@ -236,6 +237,7 @@ class QueueSettings:
     grant_ttl_ms: int = 15_000
     prediction: Prediction = field(default_factory=Prediction)
     placement: str = PLACEMENTS[0]
+    burst: float = 0.0
 
 
 class GlobalQueue(Protocol):

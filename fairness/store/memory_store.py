@@ -4,7 +4,8 @@ It does what the scripts in `lua/` do, verb by verb and in the same order, so th
 gives the same grants (a test drives both). `MemoryPool` is the state and is pure: it is told the
 time and hands grants for others to `publish`. `MemoryQueue` makes a `GlobalQueue` of it.
 
-A client that neither waits nor runs and is not above V is unknown, as in lua/moves.lua.
+A client that neither waits nor runs and is not above the start of newcomers is unknown, as in
+lua/moves.lua.
 
 Cost of a verb: O(log clients) or O(log waiting), amortised; nothing is O(clients) but `clients`.
 """
@@ -140,6 +141,7 @@ class MemoryPool:
         self._output_average = PoolAverage()
         self._longest: int | None = None
         self._swept: int | None = None
+        self._servers = 0
         self._reasons: set[str] = set()
         self._requests: dict[str, _Request] = {}
         self._clients: dict[str, _Client] = {}
@@ -347,6 +349,7 @@ class MemoryPool:
             for name, heard in self._heard["replica"].items()
             if heard >= now.now - self._settings.sender_ttl_ms and name in self._replicas
         }
+        self._servers = len(alive)
         now.pool = PoolState(self._policy, self._policy_version, self._level(), alive)
 
     def _do_leave(self) -> None:
@@ -359,8 +362,8 @@ class MemoryPool:
             return
         self._v = virtual_time
         for name in list(self._backlogged):
-            if self._counter_of(name) < virtual_time:
-                self._client(name).counter = virtual_time
+            if self._counter_of(name) < self._start():
+                self._client(name).counter = self._start()
 
     def _do_resync_client(self, client: str, counter: float) -> None:
         known = self._client(client)
@@ -486,10 +489,10 @@ class MemoryPool:
         return client
 
     def _known(self, client: _Client) -> bool:
-        return client.waiting > 0 or client.running > 0 or client.counter > self._v
+        return client.waiting > 0 or client.running > 0 or client.counter > self._start()
 
     def _known_counter(self, client: _Client) -> float:
-        return client.counter if self._known(client) else self._v
+        return client.counter if self._known(client) else self._start()
 
     def _place_of(self, request: str) -> tuple[int, int]:
         entry = self._requests[request]
@@ -512,9 +515,12 @@ class MemoryPool:
             lowest = self._last_left
         return self._v if lowest is None else max(self._v, self._counter_of(lowest))
 
-    def _virtual_time(self) -> float:
+    def _lift(self) -> float:
         self._v = self._level()
-        return self._v
+        return self._start()
+
+    def _start(self) -> float:
+        return self._v - self._settings.burst * self._servers
 
     def _set_counter(self, client: _Client, counter: float) -> None:
         fell = counter < client.counter
@@ -525,7 +531,7 @@ class MemoryPool:
     def _begin(self, client: _Client) -> None:
         if not self._known(client):
             client.outputs.clear()
-            self._set_counter(client, self._virtual_time())
+            self._set_counter(client, self._lift())
 
     def _add_to_counter(self, client: _Client, amount: float) -> None:
         if amount == 0:
@@ -556,7 +562,7 @@ class MemoryPool:
         client = self._client(entry.client)
         if not client.waiting:
             self._begin(client)
-            client.counter = max(client.counter, self._virtual_time())
+            client.counter = max(client.counter, self._lift())
         self._stand_in_line(client, entry)
 
     def _dequeue(self, entry: _Request) -> None:

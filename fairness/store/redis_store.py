@@ -119,6 +119,7 @@ class RedisQueue:
         self._now_ms = now_ms
         self._script: AsyncScript = redis.register_script(script_text())
         prediction = settings.prediction
+        self._burst = settings.burst
         self._settings: tuple[EncodableT, ...] = (
             settings.cost.input_weight,
             settings.cost.output_weight,
@@ -130,6 +131,7 @@ class RedisQueue:
             prediction.level,
             prediction.window,
             settings.placement,
+            settings.burst,
         )
 
     async def execute(self, sender: Sender, call: Call) -> Reply:
@@ -171,12 +173,13 @@ class RedisQueue:
         """Every known client, read page by page: each page is true, not all at one moment."""
         found: dict[bytes, bytes] = {}
         try:
-            floor = float(await self._redis.hget(f"{self._prefix}:pool", "virtual_time") or 0)
+            v, servers = await self._redis.hmget(f"{self._prefix}:pool", "virtual_time", "servers")
             async for page in self._pages(f"{self._prefix}:clients"):
                 found |= page
         except (RedisError, OSError) as error:
             raise StoreUnavailableError(str(error)) from error
-        return [_client_state(name.decode(), found[name], floor) for name in sorted(found)]
+        start = float(v or 0) - self._burst * int(servers or 0)
+        return [_client_state(name.decode(), found[name], start) for name in sorted(found)]
 
     async def _pages(self, key: str) -> AsyncIterator[dict[bytes, bytes]]:
         """A hash of binary values, a bounded part of it at a time."""
@@ -189,8 +192,8 @@ class RedisQueue:
             yield page
 
 
-def _client_state(name: str, record: bytes, floor: float) -> ClientState:
+def _client_state(name: str, record: bytes, start: float) -> ClientState:
     counter, service, used_input, cached, output, waiting, running = CLIENT.unpack_from(record)
     if not waiting and not running:
-        counter = max(counter, floor)
+        counter = max(counter, start)
     return ClientState(name, counter, waiting, running, used_input, cached, output, service)

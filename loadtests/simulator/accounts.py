@@ -19,14 +19,16 @@ class Accounts:
 
     lifts: whether a client that comes back is lifted (`fairness.policy`).
     to_the_last: whether, with nobody waiting, it is lifted to the client that left last. (The paper
-    does; the recorded server does not.)
+    does; the recorded server does not.) burst: service that it is ahead of those who wait.
     """
 
-    def __init__(self, price: Price, *, lifts: bool = True, to_the_last: bool = True) -> None:
+    def __init__(
+        self, price: Price, *, lifts: bool = True, to_the_last: bool = True, burst: float = 0.0
+    ) -> None:
         self._price = price
         self._lifts = lifts
         self._to_the_last = to_the_last
-        self.counters = VirtualTokenCounters()
+        self.counters = VirtualTokenCounters(burst=burst)
         self._waiting: Counter[str] = Counter()
         self._lowered: list[Callable[[str], None]] = []
 

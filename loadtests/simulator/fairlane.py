@@ -15,7 +15,9 @@ class Fairlane:
     """The whole system at a site."""
 
     def __init__(self, site: Site, settings: FairlaneSettings) -> None:
-        queue = QueueSettings(cost=settings.cost, prediction=settings.prediction)
+        queue = QueueSettings(
+            cost=settings.cost, prediction=settings.prediction, burst=settings.burst
+        )
         self._network = network = Network(site.clock, queue, settings.delay_s)
         order = Call()
         order.policy(settings.policy, "the simulation says so")

@@ -35,6 +35,8 @@ MakePrice = Callable[[Site], Price]
 DRR_QUANTUM = 256.0
 AVERAGE = Prediction("moving_average")  # the paper's
 HALF = Prediction("moving_average", 0.5)
+POOL_AVERAGE = Prediction("pool_average")
+BURST = FairlaneSettings().burst
 
 
 def fair_line(
@@ -43,10 +45,14 @@ def fair_line(
     price: MakePrice | None = None,
     *,
     to_the_last: bool = True,
+    burst: float = 0.0,
 ) -> FairLine:
-    """A line with its own counters."""
+    """A line with its own counters. burst: a server, as the product's."""
     cost = price(site) if price else AsMade()
-    return FairLine(policy, Accounts(cost, lifts=policy.lifts, to_the_last=to_the_last))
+    accounts = Accounts(
+        cost, lifts=policy.lifts, to_the_last=to_the_last, burst=burst * site.replicas
+    )
+    return FairLine(policy, accounts)
 
 
 def central(
@@ -54,9 +60,12 @@ def central(
     price: MakePrice | None = None,
     *,
     to_the_last: bool = True,
+    burst: float = 0.0,
 ) -> System:
     """One line, exact counters."""
-    return lambda site: Central(site, fair_line(site, policy, price, to_the_last=to_the_last))
+    return lambda site: Central(
+        site, fair_line(site, policy, price, to_the_last=to_the_last, burst=burst)
+    )
 
 
 def fcfs_least_loaded(site: Site) -> Front:
@@ -118,7 +127,9 @@ SYSTEMS: Mapping[str, System] = {
     "vtc": central(VTC()),
     "vtc-predicted": central(VTC(), _predicted(AVERAGE)),
     "vtc-half-predicted": central(VTC(), _predicted(HALF)),
-    "vtc-pool-predicted": central(VTC(), _predicted(Prediction("pool_average"))),
+    "vtc-pool-predicted": central(VTC(), _predicted(POOL_AVERAGE)),
+    "vtc-burst": central(VTC(), burst=BURST),
+    "vtc-pool-predicted-burst": central(VTC(), _predicted(POOL_AVERAGE), burst=BURST),
     "vtc-noisy-oracle": central(VTC(), lambda site: InAdvance(within_half(site.random))),
     "vtc-oracle": central(VTC(), lambda site: InAdvance(Oracle())),
     "vtc-profiled": central(VTC(), lambda site: Profiled()),
@@ -132,6 +143,7 @@ SYSTEMS: Mapping[str, System] = {
     "fairlane": fairlane(FairlaneSettings()),
     "fairlane-exact": fairlane(EXACT),
     "fairlane-fcfs": fairlane(FairlaneSettings(policy="fcfs")),
+    "fairlane-no-burst": fairlane(FairlaneSettings(burst=0.0)),
     "fairlane-unpredicted": fairlane(FairlaneSettings(prediction=Prediction("none"))),
     "fairlane-predicted": fairlane(FairlaneSettings(prediction=AVERAGE)),
     "fairlane-half-predicted": fairlane(FairlaneSettings(prediction=HALF)),

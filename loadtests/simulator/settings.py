@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from deployments.config import PoolConfig, PredictionConfig
+from deployments.config import AppConfig, PoolConfig, PredictionConfig
 from fairness.cost import ServiceCost
 from fairness.prediction import Prediction
 
@@ -16,9 +16,9 @@ class FairlaneSettings:
     routers: ingress processes; a request that does not say which it reaches goes to them in turn.
     lookahead, slots: of `replicas.lease_book`. report_interval_s, charge_interval_s: between two
     calls of a replica, and between two with charges (`replicas.queue_link`). prediction: charged at
-    the grant. policy: in which order grants are made, and each batch. delay_s: one way of any
-    message (store, grants, requests to replicas). bytes_per_token: of a request's body; what the
-    queue makes of it is its own business.
+    the grant. burst: see `QueueSettings`. policy: in which order grants are made, and each batch.
+    delay_s: one way of any message (store, grants, requests to replicas). bytes_per_token: of a
+    request's body; what the queue makes of it is its own business.
     """
 
     routers: int = 2
@@ -29,6 +29,7 @@ class FairlaneSettings:
     prediction: Prediction = field(
         default_factory=lambda: Prediction(**PredictionConfig().model_dump())
     )
+    burst: float = AppConfig.model_fields["burst"].default
     policy: str = "vtc"
     cost: ServiceCost = field(default_factory=ServiceCost)
     delay_s: float = 0.001

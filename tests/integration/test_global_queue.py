@@ -220,6 +220,28 @@ async def test_an_idle_client_is_lifted_and_saves_nothing_up(pool: Pool) -> None
     assert (await pool.state("bob"))[0] == (await pool.state("alice"))[0] == 1 + 6 * 300
 
 
+async def test_with_a_burst_an_idle_client_comes_back_ahead_by_so_much_a_replica(
+    store: str | None,
+) -> None:
+    async with opened(store, QueueSettings(burst=50)) as pool:
+        await pool.offer(limit=0, by=REPLICA)
+        await pool.offer(limit=0, by=OTHER_REPLICA)
+        await pool.beat()  # finds two replicas
+        for n in range(3):
+            await pool.submit(f"alice-{n}", "alice", size=0)
+        assert (await pool.state("alice"))[0] == 0
+        await pool.offer(limit=1)
+        await pool.report("settle", "alice-0.1", Usage(300, 0, 0))
+        for client in ("bob", "carol"):  # the second is not measured by the first
+            await pool.submit(client, client, size=0)
+            assert (await pool.state(client))[0] == 300 - 100
+        await pool.offer(limit=2)
+        assert [grant.request for grant in await pool.reconcile_all()][-1] == "bob"
+        await pool.report("settle", "bob.1", Usage(70, 0, 0))
+        await pool.submit("bob-again", "bob", size=0)
+        assert (await pool.state("bob"))[0] == 270, "what it has used it has used"
+
+
 async def test_cached_prompt_tokens_may_cost_a_part(store: str | None) -> None:
     settings = QueueSettings(ServiceCost(cached_input_weight=0.25))
     async with opened(store, settings) as pool:

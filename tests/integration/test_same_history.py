@@ -65,13 +65,16 @@ class Both(RuleBasedStateMachine):
         predictor=st.sampled_from(sorted(PREDICTORS)),
         share=st.sampled_from([1.0, 0.5]),
         cost=st.sampled_from([ServiceCost(), ServiceCost(0.3, 0.7, 0.1)]),
+        burst=st.sampled_from([0.0, 12.3]),
     )
-    def begin(self, predictor: str, share: float, cost: ServiceCost) -> None:
+    def begin(self, predictor: str, share: float, cost: ServiceCost, burst: float) -> None:
         self.clock = Clock()
         self.loop = asyncio.new_event_loop()
         self.redis = connect(self.url)
         self.loop.run_until_complete(self.redis.flushall())
-        self.settings = QueueSettings(cost, prediction=Prediction(predictor, share, 0.7))
+        self.settings = QueueSettings(
+            cost, prediction=Prediction(predictor, share, 0.7), burst=burst
+        )
         self.store = RedisQueue(self.redis, POOL, self.settings, self.clock)
         self.published: list[Grant] = []
         self.memory = self.empty_memory()
@@ -285,7 +288,7 @@ def test_a_long_history_of_one_seed(server_url: str) -> None:
     """Hypothesis prefers short histories; this one is long and busy."""
     random_ = random.Random(7)
     machine = type("Long", (Both,), {"url": server_url})()
-    machine.begin("moving_average", 1.0, ServiceCost())
+    machine.begin("moving_average", 1.0, ServiceCost(), 300.0)
     for step in range(3_000):
         sender = random_.choice(ROUTERS + REPLICAS)
         call = Call()

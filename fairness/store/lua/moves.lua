@@ -14,15 +14,19 @@ local function write_all()
   write_session()
 end
 
--- A client that neither waits nor runs and is not above V is unknown: what it is owed is what
--- anybody would get. So nobody need be dropped when V rises, and only what it used in all counts.
+-- Where newcomers start, as of the last lift: V less the burst that each is allowed, so much for
+-- each replica that the last heartbeat has seen.
+local function start() return pool.virtual_time - BURST * pool.servers end
+
+-- A client that neither waits nor runs and is not above the start is unknown: what it is owed is
+-- what anybody would get. So nobody need be dropped when V rises, and only what it used in all counts.
 local function known(client)
-  return client.waiting > 0 or client.running > 0 or client.counter > pool.virtual_time
+  return client.waiting > 0 or client.running > 0 or client.counter > start()
 end
 
-local function counter_of(client) return known(client) and client.counter or pool.virtual_time end
+local function counter_of(client) return known(client) and client.counter or start() end
 
--- V: no newcomer starts below it. It rises to the smallest backlogged counter or, with no one
+-- V rises to the smallest backlogged counter or, with no one
 -- backlogged, to the counter of the client that left the queue last (VTC, Algorithm 2); it never
 -- falls, so who has become unknown stays unknown. Without lifts (LCF) it stands still.
 local function level()
@@ -32,9 +36,9 @@ local function level()
   return math.max(pool.virtual_time, floor or 0)
 end
 
-local function virtual_time()
+local function lift()
   pool.virtual_time = level()
-  return pool.virtual_time
+  return start()
 end
 
 local function set_counter(client, counter)
@@ -43,11 +47,11 @@ local function set_counter(client, counter)
   if client.waiting > 0 then backlogged:move(client.name, counter) end
 end
 
--- An unknown client becomes known, at V.
+-- An unknown client becomes known.
 local function begin(client)
   if known(client) then return end
   client.outputs = ''
-  set_counter(client, virtual_time())
+  set_counter(client, lift())
 end
 
 local function add_to_counter(client, amount)
@@ -78,7 +82,7 @@ end
 local function enqueue(client, request)
   if client.waiting == 0 then
     if not known(client) then client.outputs = '' end -- has no history
-    client.counter = math.max(client.counter, virtual_time())
+    client.counter = math.max(client.counter, lift())
   end
   stand_in_line(client, request)
 end

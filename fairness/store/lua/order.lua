@@ -8,7 +8,7 @@ orders.vtc = function()
   return name and requests:get((line_of(clients:get(name)):lowest()))
 end
 
--- Least counter first: the same. What differs is that nobody is lifted (virtual_time).
+-- Least counter first: the same. What differs is that nobody is lifted (lift).
 orders.lcf = orders.vtc
 
 -- First come, first served: the pool's oldest request. Fairness off; counters go on.

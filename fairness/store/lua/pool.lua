@@ -5,9 +5,11 @@ verbs.pool = function()
   local live = call('ZRANGEBYSCORE', REPLICAS, NOW - SENDER_TTL, '+inf')
   for _, replica in ipairs(live) do offers:want(replica) end
   offers:fetch()
+  pool.servers = 0
   for _, replica in ipairs(live) do
     local offer = offers:get(replica)
     if offer.url then
+      pool.servers = pool.servers + 1
       local taking = offer.limit > 0 and '1' or '0'
       for _, field in ipairs({replica, offer.url, taking}) do reply.pool[#reply.pool + 1] = field end
     end

@@ -2,17 +2,17 @@
 -- before, and counters merge by max.
 
 -- resync_pool V POLICY VERSION: what the sender last knew. The later policy holds; V never
--- falls, and no one who waits stands below it. O(backlogged) when V rises.
+-- falls, and no one who waits stands below where it lets newcomers start. O(backlogged) when V rises.
 verbs.resync_pool = function(v, policy, version)
   v, version = tonumber(v), tonumber(version)
   if version > pool.policy_version then pool.policy, pool.policy_version = policy, version end
   if v <= pool.virtual_time then return end
   pool.virtual_time = v
-  for _, name in ipairs(call('ZRANGEBYSCORE', backlogged.key, '-inf', '(' .. text(v))) do clients:want(name) end
+  for _, name in ipairs(call('ZRANGEBYSCORE', backlogged.key, '-inf', '(' .. text(start()))) do clients:want(name) end
   clients:fetch()
   local name, counter = backlogged:lowest()
-  while name and counter < v do
-    set_counter(clients:get(name), v)
+  while name and counter < start() do
+    set_counter(clients:get(name), start())
     name, counter = backlogged:lowest()
   end
 end

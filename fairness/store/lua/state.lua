@@ -19,7 +19,7 @@
 --
 -- key                  type    what
 -- ..:pool              hash    seq, virtual_time, last_left, tokens_per_byte, output_average,
---                              outputs_seen, policy, policy_version, longest, swept
+--                              outputs_seen, policy, policy_version, longest, swept, servers
 -- ..:reasons           set     why the policy was set, each heeded once
 -- ..:clients           hash    client -> record: counter, what waits, runs and was used; for good
 -- ..:requests          hash    request -> record; until it ends
@@ -50,9 +50,9 @@ local INPUT_WEIGHT, OUTPUT_WEIGHT = tonumber(ARGV[5]), tonumber(ARGV[6])
 local CACHED_WEIGHT = tonumber(ARGV[7])
 local SENDER_TTL, GRANT_TTL = tonumber(ARGV[8]), tonumber(ARGV[9])
 local PREDICTOR, SHARE, LEVEL, WINDOW = ARGV[10], tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
-local PLACEMENT = ARGV[14]
-local GIVEN_TIME = ARGV[15] -- instead of the server's clock, for tests; "" otherwise
-local HEADER = 15
+local PLACEMENT, BURST = ARGV[14], tonumber(ARGV[15])
+local GIVEN_TIME = ARGV[16] -- instead of the server's clock, for tests; "" otherwise
+local HEADER = 16
 
 local call = redis.call
 local NOW = tonumber(GIVEN_TIME)
@@ -67,8 +67,8 @@ local function text(number) return string.format('%.17g', number) end
 
 -- The pool's few numbers are read once a call and written once, at its end.
 local POOL_FIELDS = {'seq', 'virtual_time', 'last_left', 'tokens_per_byte', 'output_average', 'outputs_seen', 'policy',
-                     'policy_version', 'longest', 'swept'}
-local POOL_DEFAULTS = {seq = 0, virtual_time = 0, tokens_per_byte = 0.25, output_average = 0, outputs_seen = 0, policy = 'vtc', policy_version = 0}
+                     'policy_version', 'longest', 'swept', 'servers'}
+local POOL_DEFAULTS = {seq = 0, virtual_time = 0, tokens_per_byte = 0.25, output_average = 0, outputs_seen = 0, policy = 'vtc', policy_version = 0, servers = 0}
 local pool, pool_as_read = {}, {}
 for i, value in ipairs(call('HMGET', POOL, unpack(POOL_FIELDS))) do
   local field = POOL_FIELDS[i]

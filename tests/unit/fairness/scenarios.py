@@ -61,6 +61,7 @@ class Scenario:
     faults: tuple[tuple[float, str, int], ...] = ()
     off_fair: float = 0.05
     seed: int = 1
+    burst: float = 0.0
 
 
 @dataclass
@@ -133,6 +134,7 @@ def limits_of(scenario: Scenario) -> PoolLimits:
         overestimate=0 if exact else None,
         reserved=scenario.prediction.share * longest_output if predicts else 0.0,
         lag_service=lag if shape.prefill_s else None,
+        burst=scenario.burst,
         cost=cost,
     )
 
@@ -141,7 +143,9 @@ def play(scenario: Scenario, tamper: Callable[[Cluster], None] = lambda cluster:
     """Run a scenario to its end. tamper: breaks the cluster before it starts (controls)."""
     weights = {flow.client: flow.weight for flow in scenario.flows}
     witness = Witness(weights)
-    settings = QueueSettings(cost=scenario.cost, prediction=scenario.prediction)
+    settings = QueueSettings(
+        cost=scenario.cost, prediction=scenario.prediction, burst=scenario.burst
+    )
     longest = max(flow.input[1] for flow in scenario.flows)
     cluster = Cluster(replace(scenario.shape, longest=longest), settings, witness)
     tamper(cluster)

@@ -76,6 +76,7 @@ def scenarios(draw) -> Scenario:
         draw(st.sampled_from([ServiceCost(), ServiceCost(1, 1), ServiceCost(2, 0.5)])),
         seconds=12.0,
         seed=draw(st.integers(0, 99)),
+        burst=draw(st.sampled_from([0.0, 0.0, 20.0, 500.0])),
     )
 
 
@@ -112,7 +113,7 @@ def tightness(flows, shape=Shape(), tamper=lambda cluster: None) -> float:  # no
 
 
 def without_lift(cluster: Cluster) -> None:
-    cluster.pool._virtual_time = lambda: 0.0
+    cluster.pool._lift = lambda: 0.0
 
 
 def with_a_replica_that_hides_service(cluster: Cluster) -> None:

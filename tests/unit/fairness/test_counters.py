@@ -69,11 +69,57 @@ def test_a_newcomer_is_lifted_to_the_lowest_of_those_who_wait(counters):
 def test_the_lift_sees_charges_and_refunds_made_while_waiting(counters):
     for client in ("a", "b"):
         counters.join(client)
-        counters.charge(client, 50)
+    counters.charge("a", 50)
+    counters.charge("b", 50)
     counters.charge("a", -20)
     counters.charge("b", -10)
     counters.join("c")
     assert counters.counter("c") == 30
+
+
+def test_no_lift_is_to_less_than_an_earlier_one(counters):
+    """As in the global queue: whoever was left alone for being no better off than a newcomer must
+    not be better off than the next."""
+    counters.join("a")
+    counters.charge("a", 50)
+    counters.join("b")
+    counters.charge("a", -20)
+    counters.join("c")
+    assert counters.counter("c") == counters.counter("b") == 50
+
+
+@pytest.mark.parametrize("burst", [-1, math.inf, math.nan])
+def test_impossible_bursts_are_refused(burst):
+    with pytest.raises(ValueError, match="burst"):
+        VirtualTokenCounters(burst=burst)
+
+
+def test_with_a_burst_who_comes_back_is_ahead_by_that_much_at_most():
+    counters = VirtualTokenCounters(burst=30)
+    counters.join("busy")
+    counters.join("idle")
+    assert counters.counter("busy") == counters.counter("idle") == 0, "there was no time to idle"
+    counters.leave("idle")
+    counters.charge("busy", 100)
+    counters.join("idle")
+    assert counters.counter("idle") == counters.counter("busy") - 30
+    counters.leave("idle")
+    counters.charge("busy", 10)
+    counters.join("idle")
+    assert counters.counter("idle") == counters.counter("busy") - 30
+    counters.charge("idle", 25)
+    counters.leave("idle")
+    counters.join("idle")
+    assert counters.counter("idle") == counters.counter("busy") - 5, "what it has used it has used"
+
+
+def test_a_burst_is_counted_from_where_those_who_wait_are_not_from_who_is_ahead():
+    counters = VirtualTokenCounters(burst=30)
+    counters.join("busy")
+    counters.charge("busy", 100)
+    for client in ("first", "second", "third"):
+        counters.join(client)
+    assert {counters.counter(client) for client in ("first", "second", "third")} == {70}
 
 
 def test_least_counter_first_does_not_lift(counters):

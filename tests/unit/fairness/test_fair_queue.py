@@ -172,6 +172,7 @@ def test_removing_does_not_search():
 
 
 CLIENTS = ["", "a", "b", "c"]
+BURST = 7
 
 
 class AgainstNaiveModel(RuleBasedStateMachine):
@@ -179,12 +180,12 @@ class AgainstNaiveModel(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.counters = VirtualTokenCounters()
+        self.counters = VirtualTokenCounters(burst=BURST)
         self.policy = VTC()
         self.queue: FairQueue[int] = FairQueue(self.policy, self.counters.counter)
         self.line: list[tuple[str, int]] = []  # as in one deque
         self.truth: dict[str, float] = {}
-        self.left_last = 0.0
+        self.v = self.left_last = 0.0
         self.left_client: str | None = None
         self.next_item = 0
 
@@ -213,7 +214,8 @@ class AgainstNaiveModel(RuleBasedStateMachine):
                 level = min(self.truth[c] for c in waiting)
             else:
                 level = self.truth.get(self.left_client, self.left_last)
-            self.truth[client] = max(self.truth.get(client, 0.0), level)
+            self.v = max(self.v, level)
+            self.truth[client] = max(self.truth.get(client, 0.0), self.v - BURST)
         self.counters.join(client, 1.0, None if counter is None else float(counter))
         self.queue.push(client, self.next_item)
         self.line.append((client, self.next_item))
