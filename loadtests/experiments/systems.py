@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 EXACT = "vtc"
+"""As the paper has it: no predictions, no burst."""
 PREDICTED = "vtc-pool-predicted"
+IDEAL = "vtc-pool-predicted-burst"
+"""The product's rules on one exact queue: what it would be if messages took no time."""
 DEFAULT = "fairlane"
 """The product with its default settings, as `loadtests.simulator` has it."""
 CONTROL = "fcfs"
