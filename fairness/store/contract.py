@@ -20,11 +20,12 @@ Every call is also its sender's heartbeat.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 from fairness.cost import ServiceCost
+from fairness.groups import Group
 from fairness.policy import policy as policy_named
 from fairness.prediction import Prediction
 
@@ -42,11 +43,20 @@ class Sender:
     name: str
 
 
+class GroupCounter(NamedTuple):
+    """A group in the tree of clients (`fairness.groups`), and its counter in the global queue."""
+
+    name: str
+    weight: float
+    counter: float
+
+
 @dataclass(frozen=True, slots=True)
 class Grant:
     """Request `request` goes to `replica` at `url`, as lease `lease`.
 
-    `counter` is its client's counter (service / weight) after the grant's own estimate.
+    `counter` is its client's counter (service / weight) after the grant's own estimate; `groups`
+    are those that the client stands in, the outermost first.
     """
 
     request: str
@@ -54,6 +64,7 @@ class Grant:
     replica: str
     url: str
     counter: float
+    groups: tuple[GroupCounter, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +113,18 @@ class Call:
         *,
         attempt: int = 0,
         priority: int = 0,
+        groups: Iterable[Group] = (),
     ) -> None:
-        """Router: stand in the client's line. O(log waiting).
+        """Router: stand in the client's line. O(log waiting), for each level of groups.
 
         attempt: larger than that of any lease of this request, when it is submitted anew.
         priority: from -`PRIORITY_LIMIT` to it. The smaller goes before the client's other requests,
-        and before nobody else's.
+        and before nobody else's. groups: those that the client stands in from now on, the outermost
+        first; weights hold from now on. Who moves is a newcomer there.
         """
-        self.verbs.append(("submit", request, client, weight, body_bytes, attempt, priority))
+        self.verbs.append(
+            ("submit", request, client, weight, body_bytes, attempt, priority, *_flat(groups))
+        )
 
     def cancel(self, request: str) -> None:
         """Router: the client left before an answer began. Free, but for what a replica says it
@@ -162,16 +177,27 @@ class Call:
         who waits stands below where it lets newcomers start. O(backlogged clients), once a loss."""
         self.verbs.append(("resync_pool", state.virtual_time, state.policy, state.policy_version))
 
-    def resync_client(self, client: str, counter: float) -> None:
-        """Replica, after a loss: the client's counter was at least this. Merges by max."""
-        self.verbs.append(("resync_client", client, counter))
+    def resync_client(self, client: str, counter: float, groups: Iterable[Group] = ()) -> None:
+        """Replica, after a loss: the counter of the client, or of a group (then without `groups`),
+        was at least this. Merges by max."""
+        self.verbs.append(("resync_client", client, counter, *_flat(groups)))
 
-    def resync_lease(self, lease: str, client: str, weight: float, usage: Usage) -> None:
+    def resync_lease(
+        self,
+        lease: str,
+        client: str,
+        weight: float,
+        usage: Usage,
+        groups: Iterable[Group] = (),
+    ) -> None:
         """Replica: I hold this lease. `usage` is in the client's counter and totals already (or
         in what was lost of them), so that only what exceeds it will be charged."""
-        self.verbs.append(
-            ("resync_lease", lease, client, weight, usage.input, usage.cached, usage.output)
-        )
+        tokens = (usage.input, usage.cached, usage.output)
+        self.verbs.append(("resync_lease", lease, client, weight, *tokens, *_flat(groups)))
+
+
+def _flat(groups: Iterable[Group]) -> list[Argument]:
+    return [argument for group in groups for argument in (group.weight, group.name)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,10 +219,10 @@ class Reply:
     """What one call returned.
 
     grants: the sender's own. gone: requests the queue does not know. counters: of the clients
-    charged or settled in the call. voided: leases taken back from this replica that it has not
-    confirmed. unknown: leases it spoke of that the queue does not know and that are not over:
-    resync them from zero, then say it again. lost: the queue has forgotten something this sender
-    told it: resync everything. pool: None when the call was no heartbeat.
+    charged or settled in the call, and of the groups they stand in. voided: leases taken back from
+    this replica that it has not confirmed. unknown: leases it spoke of that the queue does not know
+    and that are not over: resync them from zero, then say it again. lost: the queue has forgotten
+    something this sender told it: resync everything. pool: None when the call was no heartbeat.
     """
 
     grants: tuple[Grant, ...] = ()
@@ -210,7 +236,8 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class ClientState:
-    """One client over the whole pool. Tokens as they were used; service unweighted."""
+    """One client over the whole pool. Tokens as they were used; service unweighted. group: the
+    innermost it stands in, "" for none."""
 
     client: str
     counter: float
@@ -220,6 +247,19 @@ class ClientState:
     cached_tokens: int
     output_tokens: int
     service: float
+    group: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupState:
+    """One group over the whole pool. waiting: how many of those in it have something waiting;
+    running: leases of its clients."""
+
+    group: str
+    weight: float
+    counter: float
+    waiting: int
+    running: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,6 +296,10 @@ class GlobalQueue(Protocol):
 
     async def clients(self) -> list[ClientState]:
         """Every client the pool has heard of. O(clients): for people, not for requests."""
+        ...
+
+    async def groups(self) -> list[GroupState]:
+        """Every group the pool has heard of. O(groups): for people, not for requests."""
         ...
 
 

@@ -16,6 +16,7 @@ from fairness.store.contract import (
     Call,
     ClientState,
     Grant,
+    GroupState,
     QueueSettings,
     Reply,
     Sender,
@@ -77,6 +78,10 @@ class LocatedQueue:
     async def clients(self) -> list[ClientState]:
         """Every client the pool has heard of. Raises StoreUnavailableError."""
         return await self._link.call(lambda redis: self._on(redis).clients(), CLIENTS_TIMEOUT_S)
+
+    async def groups(self) -> list[GroupState]:
+        """Every group the pool has heard of. Raises StoreUnavailableError."""
+        return await self._link.call(lambda redis: self._on(redis).groups(), CLIENTS_TIMEOUT_S)
 
     async def aclose(self) -> None:
         """Close the connection."""

@@ -17,13 +17,17 @@ import math
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
+from fairness.groups import ROOT
 from fairness.lowest_first import LowestFirst
 from fairness.prediction import PoolAverage
 from fairness.store.contract import (
+    Argument,
     Call,
     CallRefusedError,
     ClientState,
     Grant,
+    GroupCounter,
+    GroupState,
     PoolState,
     QueueSettings,
     ReplicaState,
@@ -31,6 +35,7 @@ from fairness.store.contract import (
     Sender,
     Usage,
 )
+from fairness.store.memory_tree import Client, Group, Tree
 
 LEARNING_RATE = 0.05  # as in lua/settle.lua
 FIRST_TOKENS_PER_BYTE = 0.25
@@ -59,17 +64,6 @@ class _Request:
     @property
     def lease(self) -> str:
         return f"{self.id}.{self.attempt}"
-
-
-@dataclass(slots=True)
-class _Client:
-    name: str
-    counter: float = 0.0
-    waiting: int = 0
-    running: int = 0
-    used: Usage = Usage()  # noqa: RUF009 (a frozen value)
-    service: float = 0.0
-    outputs: list[int] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -133,19 +127,15 @@ class MemoryPool:
         self._now_ms = now_ms
         self._publish = publish
         self._seq = 0
-        self._v = 0.0
-        self._last_left: str | None = None
         self._tokens_per_byte = FIRST_TOKENS_PER_BYTE
         self._policy = "vtc"
         self._policy_version = 0
         self._output_average = PoolAverage()
         self._longest: int | None = None
         self._swept: int | None = None
-        self._servers = 0
         self._reasons: set[str] = set()
         self._requests: dict[str, _Request] = {}
-        self._clients: dict[str, _Client] = {}
-        self._backlogged = LowestFirst(self._counter_of)
+        self._tree = Tree(settings.burst)
         self._lines: dict[str, LowestFirst[str, tuple[int, int]]] = {}
         self._arrivals = LowestFirst(self._seq_of)
         self._heard: dict[str, dict[str, int]] = {"router": {}, "replica": {}}
@@ -185,7 +175,11 @@ class MemoryPool:
         reply = Reply(
             grants=tuple(now.grants),
             gone=tuple(now.gone),
-            counters={name: self._known_counter(self._client(name)) for name in now.counters},
+            counters={
+                node.name: self._tree.counter(node)
+                for name in now.counters
+                for node in self._tree.with_groups(self._tree.client(name))
+            },
             voided=tuple(self._voids.get(sender.name, ())) if sender.kind == "replica" else (),
             unknown=tuple(now.unknown),
             lost=now.lost,
@@ -200,15 +194,24 @@ class MemoryPool:
         return [
             ClientState(
                 name,
-                self._known_counter(client),
+                self._tree.counter(client),
                 client.waiting,
                 client.running,
                 client.used.input,
                 client.used.cached,
                 client.used.output,
                 client.service,
+                client.parent,
             )
-            for name, client in sorted(self._clients.items())
+            for name, client in sorted(self._tree.clients.items())
+        ]
+
+    def groups(self) -> list[GroupState]:
+        """Every group heard of, by name. O(groups)."""
+        return [
+            GroupState(name, group.weight, self._tree.counter(group), group.waiting, group.running)
+            for name, group in sorted(self._tree.groups.items())
+            if name != ROOT
         ]
 
     def leftovers(self) -> dict[str, int]:
@@ -221,7 +224,8 @@ class MemoryPool:
             "routed": sum(map(len, self._routed.values())),
             "unseen": len(self._unseen),
             "void": sum(map(len, self._voids.values())),
-            "running": sum(client.running for client in self._clients.values()),
+            "running": sum(client.running for client in self._tree.clients.values()),
+            "groups": sum(group.waiting + group.running for group in self._tree.groups.values()),
         }
 
     # --- whose call it is (session.lua) -----------------------------------------------------
@@ -250,14 +254,17 @@ class MemoryPool:
         client: str,
         weight: float,
         body_bytes: int,
-        *order: int,
+        *rest: Argument,
     ) -> None:
         if self._now.repeated or request in self._requests:
             return
+        known = self._tree.client(client)
+        attempt, priority, *groups = rest
+        self._tree.join_groups(known, groups)
         router = self._now.sender.name
         entry = self._new_request(request, client, router, float(weight), int(body_bytes))
-        entry.attempt, entry.priority = order
-        self._enqueue(entry)
+        entry.attempt, entry.priority = int(attempt), int(priority)
+        self._stand_in_line(known, entry, returning=True)
 
     def _do_cancel(self, request: str) -> None:
         entry = self._requests.get(request)
@@ -284,7 +291,7 @@ class MemoryPool:
         entry.replica, entry.arrived = None, False
         entry.used, entry.charged, entry.reserved = Usage(), 0.0, 0.0
         entry.router = self._now.sender.name
-        self._stand_in_line(self._client(entry.client), entry)
+        self._stand_in_line(self._tree.client(entry.client), entry, returning=False)
 
     def _do_reconcile(self, request: str) -> None:
         entry = self._requests.get(request)
@@ -334,13 +341,12 @@ class MemoryPool:
             self._tokens_per_byte = rate + LEARNING_RATE * (truth - rate)
         if usage.output > 0:
             self._output_average = self._output_average.after(usage.output)
-            self._remember_output(self._client(entry.client), usage.output)
+            self._remember_output(self._tree.client(entry.client), usage.output)
 
     def _do_policy(self, name: str, reason: str) -> None:
         if reason not in self._reasons:
             self._reasons.add(reason)
-            self._policy = name
-            self._policy_version += 1
+            self._set_policy(name, self._policy_version + 1)
 
     def _do_pool(self) -> None:
         now = self._now
@@ -349,28 +355,27 @@ class MemoryPool:
             for name, heard in self._heard["replica"].items()
             if heard >= now.now - self._settings.sender_ttl_ms and name in self._replicas
         }
-        self._servers = len(alive)
-        now.pool = PoolState(self._policy, self._policy_version, self._level(), alive)
+        self._tree.servers = len(alive)
+        level = self._tree.level(self._tree.root)
+        now.pool = PoolState(self._policy, self._policy_version, level, alive)
 
     def _do_leave(self) -> None:
         self._heard[self._now.sender.kind][self._now.sender.name] = 0
 
     def _do_resync_pool(self, virtual_time: float, policy: str, version: int) -> None:
         if version > self._policy_version:
-            self._policy, self._policy_version = policy, version
-        if virtual_time <= self._v:
-            return
-        self._v = virtual_time
-        for name in list(self._backlogged):
-            if self._counter_of(name) < self._start():
-                self._client(name).counter = self._start()
+            self._set_policy(policy, version)
+        self._tree.raise_virtual_time(virtual_time)
 
-    def _do_resync_client(self, client: str, counter: float) -> None:
-        known = self._client(client)
-        self._begin(known)
-        self._set_counter(known, max(counter, known.counter))
+    def _do_resync_client(self, name: str, counter: float, *groups: Argument) -> None:
+        node = self._tree.node(name)
+        if isinstance(node, Client) and not node.waiting:
+            self._tree.join_groups(node, groups)
+        self._tree.begin(node)
+        self._tree.set_counter(node, max(counter, node.counter))
 
-    def _do_resync_lease(self, lease: str, client: str, weight: float, *tokens: int) -> None:
+    def _do_resync_lease(self, lease: str, client: str, weight: float, *rest: Argument) -> None:
+        told, groups = Usage(*map(int, rest[:3])), rest[3:]
         sender = self._now.sender.name
         request, attempt = _split(lease)
         entry = self._requests.get(request)
@@ -387,8 +392,11 @@ class MemoryPool:
         if entry is None:
             if self._now.repeated or lease in self._settled.get(sender, ()):
                 return  # it has ended since
+            known = self._tree.client(client)
+            if not known.waiting:
+                self._tree.join_groups(known, groups)
             entry = self._new_request(request, client, "", weight, 0)
-            self._begin(self._client(client))
+            self._tree.begin(known)
         if entry.replica is None:
             self._hold(entry, sender, attempt, 0.0, 0.0)
             if waits:
@@ -396,7 +404,7 @@ class MemoryPool:
         self._voids.get(sender, {}).pop(lease, None)
         self._see(entry)
         entry.arrived = True
-        entry.used = _largest(Usage(*tokens), entry.used)
+        entry.used = _largest(told, entry.used)
         entry.charged = self._service_reserved(entry, entry.used)
 
     def _do_sweep(self) -> None:
@@ -435,7 +443,7 @@ class MemoryPool:
                 self._now.published.setdefault(entry.router, []).append(grant)
 
     def _next_by_counter(self) -> _Request | None:
-        client = self._backlogged.lowest()
+        client = self._tree.next_client()
         return None if client is None else self._entry(self._lines[client].lowest())
 
     def _next_by_arrival(self) -> _Request | None:
@@ -457,7 +465,7 @@ class MemoryPool:
         cost = self._settings.cost
         tokens = math.ceil(self._tokens_per_byte * entry.bytes)
         reserved = self._settings.prediction.of(
-            self._client(entry.client).outputs, self._output_average
+            self._tree.client(entry.client).outputs, self._output_average
         )
         estimate = cost.input_weight * min(
             tokens, tokens if self._longest is None else self._longest
@@ -468,31 +476,16 @@ class MemoryPool:
         self._unseen[entry.id] = self._now.now + self._settings.grant_ttl_ms
         self._unseen_order.add(entry.id)
         self._dequeue(entry)
-        self._add_to_counter(self._client(entry.client), estimate / entry.weight)
+        self._tree.add_service(self._tree.client(entry.client), estimate, entry.weight)
 
-    def _remember_output(self, client: _Client, output: int) -> None:
+    def _remember_output(self, client: Client, output: int) -> None:
         window = self._settings.prediction.window
-        if window == 0 or not self._known(client):
+        if window == 0 or not self._tree.known(client):
             return
         client.outputs.append(output)
         del client.outputs[:-window]
 
     # --- the moves every verb is made of (moves.lua) ------------------------------------------
-
-    def _counter_of(self, client: str) -> float:
-        return self._clients[client].counter
-
-    def _client(self, name: str) -> _Client:
-        client = self._clients.get(name)
-        if client is None:
-            client = self._clients[name] = _Client(name)
-        return client
-
-    def _known(self, client: _Client) -> bool:
-        return client.waiting > 0 or client.running > 0 or client.counter > self._start()
-
-    def _known_counter(self, client: _Client) -> float:
-        return client.counter if self._known(client) else self._start()
 
     def _place_of(self, request: str) -> tuple[int, int]:
         entry = self._requests[request]
@@ -507,37 +500,9 @@ class MemoryPool:
     def _deadline_of(self, request: str) -> int:
         return self._unseen[request]
 
-    def _level(self) -> float:
-        if self._policy == "lcf":
-            return self._v
-        lowest = self._backlogged.lowest()
-        if lowest is None:
-            lowest = self._last_left
-        return self._v if lowest is None else max(self._v, self._counter_of(lowest))
-
-    def _lift(self) -> float:
-        self._v = self._level()
-        return self._start()
-
-    def _start(self) -> float:
-        return self._v - self._settings.burst * self._servers
-
-    def _set_counter(self, client: _Client, counter: float) -> None:
-        fell = counter < client.counter
-        client.counter = counter
-        if fell and client.waiting:
-            self._backlogged.add(client.name)
-
-    def _begin(self, client: _Client) -> None:
-        if not self._known(client):
-            client.outputs.clear()
-            self._set_counter(client, self._lift())
-
-    def _add_to_counter(self, client: _Client, amount: float) -> None:
-        if amount == 0:
-            return
-        self._begin(client)
-        self._set_counter(client, client.counter + amount)
+    def _set_policy(self, name: str, version: int) -> None:
+        self._policy, self._policy_version = name, version
+        self._tree.lifts = name != "lcf"
 
     def _new_request(
         self, request: str, client: str, router: str, weight: float, body_bytes: int
@@ -547,36 +512,25 @@ class MemoryPool:
         self._requests[request] = entry
         return entry
 
-    def _stand_in_line(self, client: _Client, entry: _Request) -> None:
+    def _stand_in_line(self, client: Client, entry: _Request, *, returning: bool) -> None:
         line = self._lines.get(client.name)
         if line is None:
             line = self._lines[client.name] = LowestFirst(self._place_of)
         line.add(entry.id)
         self._arrivals.add(entry.id)
         self._routed.setdefault(entry.router, set()).add(entry.id)
-        client.waiting += 1
-        if client.waiting == 1:
-            self._backlogged.add(client.name)
-
-    def _enqueue(self, entry: _Request) -> None:
-        client = self._client(entry.client)
-        if not client.waiting:
-            self._begin(client)
-            client.counter = max(client.counter, self._lift())
-        self._stand_in_line(client, entry)
+        self._tree.begin_waiting(client, returning=returning)
 
     def _dequeue(self, entry: _Request) -> None:
-        client = self._client(entry.client)
+        client = self._tree.client(entry.client)
         self._lines[client.name].discard(entry.id)
         self._arrivals.discard(entry.id)
         self._routed[entry.router].discard(entry.id)
         if not self._routed[entry.router]:
             del self._routed[entry.router]
-        client.waiting -= 1
+        self._tree.end_waiting(client)
         if not client.waiting:
             del self._lines[client.name]
-            self._backlogged.discard(client.name)
-            self._last_left = client.name
 
     def _set_credits(self, replica: str, credits: int) -> None:
         self._replicas[replica].credits = credits
@@ -626,19 +580,19 @@ class MemoryPool:
         entry.replica, entry.attempt = replica, attempt
         entry.charged, entry.reserved, entry.used = charged, reserved, Usage()
         self._leases.setdefault(replica, set()).add(entry.id)
-        self._client(entry.client).running += 1
+        self._tree.add_running(self._tree.client(entry.client), 1)
 
     def _see(self, entry: _Request) -> None:
         self._unseen_order.discard(entry.id)
         self._unseen.pop(entry.id, None)
 
     def _set_charge(self, entry: _Request, usage: Usage, charged: float) -> None:
-        client = self._client(entry.client)
-        self._add_to_counter(client, (charged - entry.charged) / entry.weight)
+        client = self._tree.client(entry.client)
+        self._tree.add_service(client, charged - entry.charged, entry.weight)
         self._count_usage(client, usage, entry.used)
         entry.used, entry.charged = usage, charged
 
-    def _count_usage(self, client: _Client, new: Usage, old: Usage) -> None:
+    def _count_usage(self, client: Client, new: Usage, old: Usage) -> None:
         client.used += Usage(
             new.input - old.input, new.cached - old.cached, new.output - old.output
         )
@@ -655,14 +609,14 @@ class MemoryPool:
         if payer is None or service == 0:
             return
         weight, name = payer
-        client = self._client(name)
-        self._add_to_counter(client, service / weight)
+        client = self._tree.client(name)
+        self._tree.add_service(client, service, weight)
         self._count_usage(client, usage, Usage())
         self._now.counters[name] = None
 
     def _refund(self, entry: _Request) -> None:
-        client = self._client(entry.client)
-        self._add_to_counter(client, -entry.charged / entry.weight)
+        client = self._tree.client(entry.client)
+        self._tree.add_service(client, -entry.charged, entry.weight)
         self._count_usage(client, Usage(), entry.used)
 
     def _release(self, entry: _Request) -> None:
@@ -672,7 +626,7 @@ class MemoryPool:
             del self._leases[entry.replica]
         if not entry.arrived:
             self._see(entry)
-        self._client(entry.client).running -= 1
+        self._tree.add_running(self._tree.client(entry.client), -1)
 
     def _void(self, entry: _Request, payer: tuple[float, str] | None) -> None:
         if entry.replica in self._heard["replica"]:
@@ -686,13 +640,18 @@ class MemoryPool:
 
     def _describe(self, entry: _Request) -> Grant:
         assert entry.replica is not None
-        replica = self._replicas.get(entry.replica)
+        replica, client = self._replicas.get(entry.replica), self._tree.client(entry.client)
         return Grant(
             entry.id,
             entry.lease,
             entry.replica,
             replica.url if replica else "",
-            self._known_counter(self._client(entry.client)),
+            self._tree.counter(client),
+            tuple(
+                GroupCounter(group.name, group.weight, self._tree.counter(group))
+                for group in reversed([*self._tree.with_groups(self._tree.parent(client))])
+                if isinstance(group, Group)
+            ),
         )
 
     # --- sweeping (sweep.lua) -----------------------------------------------------------------
@@ -759,6 +718,10 @@ class MemoryQueue:
     async def clients(self) -> list[ClientState]:
         """Every client heard of."""
         return self.pool.clients()
+
+    async def groups(self) -> list[GroupState]:
+        """Every group heard of."""
+        return self.pool.groups()
 
     def _publish(self, router: str, grants: tuple[Grant, ...]) -> None:
         for heard in self._listeners.get(router, ()):

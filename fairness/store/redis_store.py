@@ -21,12 +21,15 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError, ResponseError
 from redis.typing import EncodableT
 
+from fairness.groups import ROOT, parent_of_group
 from fairness.store.connection import SCHEMA
 from fairness.store.contract import (
     Call,
     CallRefusedError,
     ClientState,
     Grant,
+    GroupCounter,
+    GroupState,
     PoolState,
     QueueSettings,
     ReplicaState,
@@ -36,8 +39,10 @@ from fairness.store.contract import (
 )
 from fairness.store.script_errors import script_failed
 
-CLIENT = struct.Struct("<ddqqqII")  # the record of a client in lua/layouts.lua; more may follow
-PAGE = 1000  # clients
+# The records of a client and of a group in lua/layouts.lua; more follows.
+CLIENT = struct.Struct("<ddqqqIIH")
+GROUP = struct.Struct("<dddII")
+PAGE = 1000  # records
 
 STATE = ("state", "records", "layouts", "heap", "sets", "session")
 VERBS = (
@@ -98,8 +103,15 @@ def _pool(flat: list[str]) -> PoolState:
 
 def _grants(flat: list[str]) -> tuple[Grant, ...]:
     return tuple(
-        Grant(flat[i], flat[i + 1], flat[i + 2], flat[i + 3], float(flat[i + 4]))
-        for i in range(0, len(flat), 5)
+        Grant(request, lease, replica, url, float(counter), _group_counters(groups))
+        for request, lease, replica, url, counter, groups in zip(*[iter(flat)] * 6, strict=True)
+    )
+
+
+def _group_counters(told: str) -> tuple[GroupCounter, ...]:
+    lines = (line.split(" ", 2) for line in told.split("\n")[:-1])
+    return tuple(
+        GroupCounter(name, float(weight), float(counter)) for weight, counter, name in lines
     )
 
 
@@ -171,15 +183,34 @@ class RedisQueue:
 
     async def clients(self) -> list[ClientState]:
         """Every known client, read page by page: each page is true, not all at one moment."""
+        records, starts = await self._records("clients"), await self._starts()
+        return [_client_state(name.decode(), records[name], starts) for name in sorted(records)]
+
+    async def groups(self) -> list[GroupState]:
+        """Every known group, likewise."""
+        records, starts = await self._records("groups"), await self._starts()
+        return [_group_state(name.decode(), records[name], starts) for name in sorted(records)]
+
+    async def _records(self, kind: str) -> dict[bytes, bytes]:
         found: dict[bytes, bytes] = {}
         try:
-            v, servers = await self._redis.hmget(f"{self._prefix}:pool", "virtual_time", "servers")
-            async for page in self._pages(f"{self._prefix}:clients"):
+            async for page in self._pages(f"{self._prefix}:{kind}"):
                 found |= page
         except (RedisError, OSError) as error:
             raise StoreUnavailableError(str(error)) from error
-        start = float(v or 0) - self._burst * int(servers or 0)
-        return [_client_state(name.decode(), found[name], start) for name in sorted(found)]
+        return found
+
+    async def _starts(self) -> dict[str, float]:
+        """Where newcomers start, in the pool itself and in each group."""
+        try:
+            v, servers = await self._redis.hmget(f"{self._prefix}:pool", "virtual_time", "servers")
+        except (RedisError, OSError) as error:
+            raise StoreUnavailableError(str(error)) from error
+        burst = self._burst * int(servers or 0)
+        levels = {ROOT: float(v or 0)}
+        for name, record in (await self._records("groups")).items():
+            _, _, levels[name.decode()], *_ = GROUP.unpack_from(record)
+        return {name: level - burst for name, level in levels.items()}
 
     async def _pages(self, key: str) -> AsyncIterator[dict[bytes, bytes]]:
         """A hash of binary values, a bounded part of it at a time."""
@@ -192,8 +223,19 @@ class RedisQueue:
             yield page
 
 
-def _client_state(name: str, record: bytes, start: float) -> ClientState:
-    counter, service, used_input, cached, output, waiting, running = CLIENT.unpack_from(record)
+def _client_state(name: str, record: bytes, starts: dict[str, float]) -> ClientState:
+    counter, service, used_input, cached, output, waiting, running, size = CLIENT.unpack_from(
+        record
+    )
+    group = record[CLIENT.size : CLIENT.size + size].decode()
     if not waiting and not running:
-        counter = max(counter, start)
-    return ClientState(name, counter, waiting, running, used_input, cached, output, service)
+        counter = max(counter, starts.get(group, 0.0))
+    used = (used_input, cached, output)
+    return ClientState(name, counter, waiting, running, *used, service, group)
+
+
+def _group_state(name: str, record: bytes, starts: dict[str, float]) -> GroupState:
+    counter, weight, _, waiting, running = GROUP.unpack_from(record)
+    if not waiting and not running:
+        counter = max(counter, starts.get(parent_of_group(name), 0.0))
+    return GroupState(name, weight, counter, waiting, running)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from redis.asyncio import Redis
 
+from fairness.groups import Group
 from fairness.store.connection import SCHEMA, connect
 from fairness.store.contract import (
     Call,
@@ -70,11 +71,12 @@ class Pool:
         size: int = 40,
         *,
         priority: int = 0,
+        groups: Iterable[Group] = (),
         by: Sender = ROUTER,
     ) -> tuple[Grant, ...]:
         self.submitted.append(request)
         call = Call()
-        call.submit(request, client, weight, size, priority=priority)
+        call.submit(request, client, weight, size, priority=priority, groups=groups)
         return (await self.call(by, call)).grants
 
     async def reconcile_all(self) -> list[Grant]:
@@ -127,7 +129,7 @@ class Pool:
         """Clients with neither waiting nor running requests that are remembered all the same."""
         if self.redis is None:
             assert isinstance(self.queue, MemoryQueue)
-            v = self.queue.pool._v
+            v = self.queue.pool._tree.root.v
         else:
             v = float(await self.redis.hget(f"{PREFIX}pool", "virtual_time") or 0)
         states = await self.queue.clients()

@@ -22,6 +22,7 @@ from fairness.store.contract import (
     ClientState,
     GlobalQueue,
     Grant,
+    GroupState,
     PoolState,
     QueueSettings,
     Reply,
@@ -793,6 +794,9 @@ async def test_a_session_numbers_its_calls_and_repeats_a_failed_one_unchanged() 
         def granted(self, router: str) -> AsyncIterator[tuple[Grant, ...]]: ...
 
         async def clients(self) -> list[ClientState]:
+            return []
+
+        async def groups(self) -> list[GroupState]:
             return []
 
     queue: GlobalQueue = Flaky()

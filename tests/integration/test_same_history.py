@@ -27,6 +27,7 @@ from hypothesis.stateful import (
 )
 
 from fairness.cost import ServiceCost
+from fairness.groups import Group
 from fairness.policy import POLICIES
 from fairness.prediction import PREDICTORS, Prediction
 from fairness.store.connection import connect
@@ -50,6 +51,8 @@ ROUTERS = [Sender("router", f"router-{n}") for n in range(2)]
 REPLICAS = [Sender("replica", f"replica-{n}") for n in range(3)]
 CLIENTS = ["alice", "bob", "carol", "the client of many names", "é"]
 REQUESTS = [f"r{n}" for n in range(30)]
+A, A1, A2, B = Group("a/", 3.0), Group("a/1/"), Group("a/2/", 0.7), Group("b/")
+GROUPS = [(), (), (A,), (A, A1), (A, A2), (B,), (Group("b/", 2.0),)]
 
 request_ids = st.sampled_from(REQUESTS)
 usages = st.builds(Usage, st.integers(0, 90), st.integers(0, 9), st.integers(0, 60))
@@ -113,6 +116,7 @@ class Both(RuleBasedStateMachine):
                 weights,
                 st.integers(0, 400),
                 st.sampled_from([0, 0, -1, PRIORITY_LIMIT]),
+                st.sampled_from(GROUPS),
             ),
             min_size=1,
             max_size=5,
@@ -121,8 +125,8 @@ class Both(RuleBasedStateMachine):
     )
     def submit(self, router: Sender, requests: list[Any], heard: bool) -> None:
         call = Call()
-        for request, client, weight, size, priority in requests:
-            call.submit(request, client, weight, size, priority=priority)
+        for request, client, weight, size, priority, groups in requests:
+            call.submit(request, client, weight, size, priority=priority, groups=groups)
         self.send(router, call, heard)
 
     @rule(
@@ -169,8 +173,10 @@ class Both(RuleBasedStateMachine):
             PoolState(data.draw(st.sampled_from(POLICIES)), data.draw(st.integers(0, 3)), v)
         )
         lease = self.some_lease(data, replica)
-        call.resync_lease(lease, client, data.draw(weights), data.draw(usages))
-        call.resync_client(client, counter)
+        groups = data.draw(st.sampled_from(GROUPS))
+        call.resync_lease(lease, client, data.draw(weights), data.draw(usages), groups)
+        call.resync_client(client, counter, groups)
+        call.resync_client(data.draw(st.sampled_from(["a/", "a/1/"])), counter)
         self.send(replica, call, True)
 
     @rule(sender=st.sampled_from(ROUTERS + REPLICAS), verb=st.sampled_from(["heartbeat", "leave"]))
@@ -265,6 +271,8 @@ class Both(RuleBasedStateMachine):
     def same_clients(self) -> None:
         real = self.loop.run_until_complete(self.store.clients())
         assert self.memory.clients() == real
+        of_groups = self.loop.run_until_complete(self.store.groups())
+        assert self.memory.groups() == of_groups
 
 
 def comparable(reply: Reply) -> Reply:
@@ -294,7 +302,9 @@ def test_a_long_history_of_one_seed(server_url: str) -> None:
         call = Call()
         for _ in range(random_.randint(1, 6)):
             if sender.kind == "router":
-                call.submit(f"q{step}-{len(call)}", random_.choice(CLIENTS), 1, 100)
+                client = random_.choice(CLIENTS)
+                groups = (A, (A1, A2)[len(client) % 2]) if random_.random() < 0.9 else ()
+                call.submit(f"q{step}-{len(call)}", client, 1, 100, groups=groups)
                 if random_.random() < 0.2:
                     call.cancel(f"q{step - random_.randint(1, 9)}-0")
             elif machine.leases:

@@ -22,6 +22,7 @@ from fairness.store.contract import (
     Call,
     ClientState,
     Grant,
+    GroupState,
     QueueSettings,
     Reply,
     Sender,
@@ -78,6 +79,9 @@ class Network:
 
     async def clients(self) -> list[ClientState]:
         return await self._queue.clients()
+
+    async def groups(self) -> list[GroupState]:
+        return await self._queue.groups()
 
     def _check(self) -> None:
         if self.cut:

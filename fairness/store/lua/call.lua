@@ -1,9 +1,10 @@
 -- One call: a header (state.lua), then any number of verbs, each as
 --   VERB COUNT ARG_1 .. ARG_COUNT
 -- Every call is its sender's heartbeat. Result, an array of arrays of strings:
---   grants    request, lease, replica, url, counter (five a grant), the sender's own
+--   grants    request, lease, replica, url, counter, groups (six a grant), the sender's own
 --   gone      requests the store does not know (reconcile, requeue)
---   counters  client, counter (pairs): clients of the leases charged or settled here
+--   counters  client, counter (pairs): clients of the leases charged or settled here, and the groups
+--             they stand in
 --   voided    leases taken back from this replica, not yet confirmed
 --   unknown   leases charged or settled here that the store should know and does not
 --   pool      after the verb of that name (pool.lua)
@@ -30,7 +31,7 @@ local function read_all()
     local request = requests:get(id)
     if request then clients:want(request.client) end
   end
-  if pool.last_left then clients:want(pool.last_left) end
+  if pool.last_left and pool.last_left:sub(-1) ~= '/' then clients:want(pool.last_left) end
   clients:fetch()
   if KIND == 'replica' then voids_of(SENDER):all() end
 end
@@ -53,9 +54,15 @@ for router, grants in pairs(published) do
 end
 
 local counters, voided = {}, {}
+local told = {[pool] = true}
 for name in pairs(reply.counters) do
-  counters[#counters + 1] = name
-  counters[#counters + 1] = text(counter_of(clients:get(name)))
+  local node = clients:get(name)
+  while not told[node] do
+    told[node] = true
+    counters[#counters + 1] = node.name
+    counters[#counters + 1] = text(counter_of(node))
+    node = parent_of(node)
+  end
 end
 if KIND == 'replica' then
   for lease, void in pairs(voids_of(SENDER):all()) do

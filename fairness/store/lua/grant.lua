@@ -10,7 +10,7 @@ local function lease_to(offer, client, request)
   hold(client, request, offer.replica, request.attempt + 1, estimate, reserved)
   unseen:add(request.id, NOW + GRANT_TTL)
   dequeue(client, request)
-  add_to_counter(client, estimate / request.weight)
+  add_service(client, estimate, request.weight)
 end
 
 -- Does somebody wait for the answer? (A router that was only slow submits anew.)

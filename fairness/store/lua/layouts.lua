@@ -1,21 +1,44 @@
--- What is kept of a client, of a request, of a replica's offer and of a lease taken back.
+-- What is kept of a client, of a group, of a request, of a replica's offer and of a lease taken back.
 
 -- A client: always a record, of an unknown one too.
 -- counter; service, input, cached, output: used in all; waiting, running: how many; outputs: packed
--- lengths of its last answers (predict.lua). redis_store.py reads it, too.
-local CLIENT = '<ddi8i8i8I4I4'
+-- lengths of its last answers (predict.lua); parent: the group it stands in, '' for none.
+-- redis_store.py reads it, too.
+local CLIENT = '<ddi8i8i8I4I4I2c0'
 
 local function decode_client(raw, name)
   if not raw then
-    return {name = name, counter = 0, service = 0, input = 0, cached = 0, output = 0, waiting = 0, running = 0, outputs = ''}
+    return {name = name, counter = 0, service = 0, input = 0, cached = 0, output = 0, waiting = 0, running = 0, parent = '', outputs = ''}
   end
-  local counter, service, input, cached, output, waiting, running, rest = struct.unpack(CLIENT, raw)
+  local counter, service, input, cached, output, waiting, running, parent, rest = struct.unpack(CLIENT, raw)
   return {name = name, counter = counter, service = service, input = input, cached = cached, output = output,
-          waiting = waiting, running = running, outputs = raw:sub(rest)}
+          waiting = waiting, running = running, parent = parent, outputs = raw:sub(rest)}
 end
 
 local function encode_client(c)
-  return struct.pack(CLIENT, c.counter, c.service, c.input, c.cached, c.output, c.waiting, c.running) .. c.outputs
+  return struct.pack(CLIENT, c.counter, c.service, c.input, c.cached, c.output, c.waiting, c.running,
+                     #c.parent, c.parent) .. c.outputs
+end
+
+-- A group of clients and groups: always a record, too. Its name ends in '/', "org/" or "org/team/".
+-- counter, weight: its own, among those it stands with. virtual_time, last_left: of those in it, as
+-- the pool's are of those that stand in no group. waiting: how many of them are backlogged; running:
+-- leases of its clients. redis_store.py reads it, too.
+local GROUP = '<dddI4I4'
+
+local function decode_group(raw, name)
+  local group = {name = name, parent = name:match('^(.*/)[^/]*/$') or '', counter = 0, weight = 1, virtual_time = 0,
+                 waiting = 0, running = 0, last_left = ''}
+  if raw then
+    local rest
+    group.counter, group.weight, group.virtual_time, group.waiting, group.running, rest = struct.unpack(GROUP, raw)
+    group.last_left = raw:sub(rest)
+  end
+  return group
+end
+
+local function encode_group(g)
+  return struct.pack(GROUP, g.counter, g.weight, g.virtual_time, g.waiting, g.running) .. g.last_left
 end
 
 -- A request, and its lease if it has one: then `replica` is set, `charged` and what follows mean
@@ -51,6 +74,7 @@ local function encode_offer(o) return struct.pack(OFFER, o.limit, o.granted, o.v
 
 local requests = records(key_of('requests'), decode_request, encode_request)
 local clients = records(key_of('clients'), decode_client, encode_client)
+local groups = records(key_of('groups'), decode_group, encode_group)
 local offers = records(key_of('offers'), decode_offer, encode_offer)
 
 -- Leases taken back from a replica -> who pays.

@@ -14,50 +14,138 @@ local function write_all()
   write_session()
 end
 
+-- A tree: clients stand in groups, groups in groups, and who is in none stands in the pool itself.
+-- Among those that stand together VTC decides whose turn it is, by their counters; so on each level a
+-- share that one does not use goes to its neighbours first.
+local function node_named(name) return name:sub(-1) == '/' and groups:get(name) or clients:get(name) end
+local function parent_of(node) return node.parent == '' and pool or groups:get(node.parent) end
+
+-- Those in a group (or in the pool) that have something waiting.
+local function backlog_of(group)
+  if group == pool then return backlogged end
+  group.backlog = group.backlog or sorted_set('backlogged', group.name, group.waiting == 0)
+  return group.backlog
+end
+
 -- Where newcomers start, as of the last lift: V less the burst that each is allowed, so much for
 -- each replica that the last heartbeat has seen.
-local function start() return pool.virtual_time - BURST * pool.servers end
+local function start(group) return group.virtual_time - BURST * pool.servers end
 
--- A client that neither waits nor runs and is not above the start is unknown: what it is owed is
--- what anybody would get. So nobody need be dropped when V rises, and only what it used in all counts.
-local function known(client)
-  return client.waiting > 0 or client.running > 0 or client.counter > start()
+-- Who neither waits nor runs and is not above the start is unknown: what it is owed is what anybody
+-- would get. So nobody need be dropped when V rises, and only what it used in all counts.
+local function known(node)
+  return node.waiting > 0 or node.running > 0 or node.counter > start(parent_of(node))
 end
 
-local function counter_of(client) return known(client) and client.counter or start() end
+local function counter_of(node) return known(node) and node.counter or start(parent_of(node)) end
 
--- V rises to the smallest backlogged counter or, with no one
--- backlogged, to the counter of the client that left the queue last (VTC, Algorithm 2); it never
--- falls, so who has become unknown stays unknown. Without lifts (LCF) it stands still.
-local function level()
-  if pool.policy == 'lcf' then return pool.virtual_time end
-  local lowest, floor = backlogged:lowest()
-  if not lowest and pool.last_left then floor = clients:get(pool.last_left).counter end
-  return math.max(pool.virtual_time, floor or 0)
+-- V rises to the smallest backlogged counter or, with no one backlogged, to the counter of who left
+-- the queue last (VTC, Algorithm 2); it never falls, so who has become unknown stays unknown.
+-- Without lifts (LCF) it stands still.
+local function level(group)
+  if pool.policy == 'lcf' then return group.virtual_time end
+  local lowest, floor = backlog_of(group):lowest()
+  local last = group.last_left
+  if not lowest and last and last ~= '' then floor = node_named(last).counter end
+  return math.max(group.virtual_time, floor or 0)
 end
 
-local function lift()
-  pool.virtual_time = level()
-  return start()
+local function lift(group)
+  group.virtual_time = level(group)
+  group.changed = true
+  return start(group)
 end
 
-local function set_counter(client, counter)
-  client.counter = counter
-  client.changed = true
-  if client.waiting > 0 then backlogged:move(client.name, counter) end
+local function set_counter(node, counter)
+  node.counter = counter
+  node.changed = true
+  if node.waiting > 0 then backlog_of(parent_of(node)):move(node.name, counter) end
 end
 
--- An unknown client becomes known.
-local function begin(client)
-  if known(client) then return end
-  client.outputs = ''
-  set_counter(client, lift())
+-- Who is unknown becomes known.
+local function begin(node)
+  if known(node) then return end
+  node.outputs = ''
+  set_counter(node, lift(parent_of(node)))
 end
 
-local function add_to_counter(client, amount)
-  if amount == 0 then return end
+-- Charge a client, and the groups it stands in; what is given back is below 0.
+local function add_service(client, service, weight)
+  if service == 0 then return end
   begin(client)
-  set_counter(client, client.counter + amount)
+  set_counter(client, client.counter + service / weight)
+  local group = parent_of(client)
+  while group ~= pool do
+    begin(group)
+    set_counter(group, group.counter + service / group.weight)
+    group = parent_of(group)
+  end
+end
+
+-- One more of what is in it waits. The first makes it backlogged, in its own group; `returning`: it
+-- comes anew, and is lifted before.
+local function begin_waiting(node, returning)
+  if node == pool then return end
+  if node.waiting == 0 then
+    local parent = parent_of(node)
+    if returning then
+      if not known(node) then node.outputs = '' end -- has no history
+      node.counter = math.max(node.counter, lift(parent))
+    end
+    backlog_of(parent):add(node.name, node.counter)
+    begin_waiting(parent, returning)
+  end
+  node.waiting = node.waiting + 1
+  node.changed = true
+end
+
+local function end_waiting(node)
+  if node == pool then return end
+  node.waiting = node.waiting - 1
+  node.changed = true
+  if node.waiting == 0 then
+    local parent = parent_of(node)
+    backlog_of(parent):remove(node.name)
+    parent.last_left = node.name
+    end_waiting(parent)
+  end
+end
+
+local function add_running(node, count)
+  while node ~= pool do
+    node.running = node.running + count
+    node.changed = true
+    node = parent_of(node)
+  end
+end
+
+-- Note in which groups a client stands: weight, name of each, the outermost first. Who moves is a
+-- newcomer there, and takes along what waits and runs; what was charged stays where it was.
+local function join_groups(client, ...)
+  local parent = ''
+  for i = 1, select('#', ...), 2 do
+    local weight, name = select(i, ...)
+    local group = groups:get(name)
+    weight = tonumber(weight)
+    if group.weight ~= weight then group.weight, group.changed = weight, true end
+    parent = name
+  end
+  if client.parent == parent then return end
+  local old, waiting, running = parent_of(client), client.waiting, client.running
+  if waiting > 0 then
+    client.waiting = 1
+    end_waiting(client)
+  end
+  add_running(old, -running)
+  client.parent = parent
+  client.changed = true
+  local new = parent_of(client)
+  add_running(new, running)
+  client.counter = lift(new)
+  if waiting > 0 then
+    begin_waiting(client, true)
+    client.waiting = waiting
+  end
 end
 
 local function line_of(client)
@@ -69,22 +157,12 @@ end
 -- Both fit in the 53 bits of a score.
 local function place_of(request) return request.priority * 2 ^ 40 + request.seq end
 
-local function stand_in_line(client, request)
+-- Join the line; `returning`: anew, so that who was not backlogged is lifted.
+local function stand_in_line(client, request, returning)
   line_of(client):add(request.id, place_of(request))
   arrivals:add(request.id, request.seq)
   plain_set('routed', request.router):add(request.id, true)
-  if client.waiting == 0 then backlogged:add(client.name, client.counter) end
-  client.waiting = client.waiting + 1
-  client.changed = true
-end
-
--- Join the line: a client that was not backlogged is lifted first.
-local function enqueue(client, request)
-  if client.waiting == 0 then
-    if not known(client) then client.outputs = '' end -- has no history
-    client.counter = math.max(client.counter, lift())
-  end
-  stand_in_line(client, request)
+  begin_waiting(client, returning)
 end
 
 -- Leave the line, granted or cancelled.
@@ -92,12 +170,7 @@ local function dequeue(client, request)
   line_of(client):remove(request.id)
   arrivals:remove(request.id)
   plain_set('routed', request.router):remove(request.id)
-  client.waiting = client.waiting - 1
-  client.changed = true
-  if client.waiting == 0 then
-    backlogged:remove(client.name)
-    pool.last_left = client.name
-  end
+  end_waiting(client)
 end
 
 local function set_credits(offer, credits)
@@ -152,8 +225,7 @@ local function hold(client, request, replica, attempt, charged, reserved)
   request.input, request.cached, request.output = 0, 0, 0
   request.changed = true
   plain_set('leases', replica):add(request.id, true)
-  client.running = client.running + 1
-  client.changed = true
+  add_running(client, 1)
 end
 
 -- Its replica has seen it.
@@ -172,7 +244,7 @@ end
 -- The same, and charge the client the difference; the first truth replaces the estimate that
 -- was charged at the grant.
 local function set_charge(client, request, input, cached, output, charged)
-  add_to_counter(client, (charged - request.charged) / request.weight)
+  add_service(client, charged - request.charged, request.weight)
   count_usage(client, input - request.input, cached - request.cached, output - request.output,
               service_of(input, cached, output) - service_of(request.input, request.cached, request.output))
   set_totals(request, input, cached, output, charged)
@@ -182,8 +254,17 @@ end
 local function release(client, request)
   plain_set('leases', request.replica):remove(request.id)
   if not request.arrived then unseen:remove(request.id) end
-  client.running = client.running - 1
-  client.changed = true
+  add_running(client, -1)
+end
+
+-- The groups a client stands in, a line each, the outermost first: weight, counter, name.
+local function groups_of(client)
+  local told, group = '', parent_of(client)
+  while group ~= pool do
+    told = text(group.weight) .. ' ' .. text(counter_of(group)) .. ' ' .. group.name .. '\n' .. told
+    group = parent_of(group)
+  end
+  return told
 end
 
 -- What a router needs to know of a lease.
@@ -192,5 +273,7 @@ local function describe(list, request)
   list[#list + 1] = lease_of(request)
   list[#list + 1] = request.replica
   list[#list + 1] = offers:get(request.replica).url or ''
-  list[#list + 1] = text(counter_of(clients:get(request.client)))
+  local client = clients:get(request.client)
+  list[#list + 1] = text(counter_of(client))
+  list[#list + 1] = groups_of(client)
 end

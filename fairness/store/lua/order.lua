@@ -1,10 +1,12 @@
 -- Whose turn is it? One function a policy: the next request, or nil.
 local orders = {}
 
--- The backlogged client with the smallest counter, its oldest request (VTC, Algorithm 2).
--- Ties go to the smaller name. O(log clients).
+-- The backlogged client with the smallest counter, its oldest request (VTC, Algorithm 2); of those
+-- in the group with the smallest counter, if that is a group. Ties go to the smaller name.
+-- O(log clients), for each level of groups.
 orders.vtc = function()
   local name = backlogged:lowest()
+  while name and name:sub(-1) == '/' do name = backlog_of(groups:get(name)):lowest() end
   return name and requests:get((line_of(clients:get(name)):lowest()))
 end
 

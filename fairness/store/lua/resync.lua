@@ -8,27 +8,30 @@ verbs.resync_pool = function(v, policy, version)
   if version > pool.policy_version then pool.policy, pool.policy_version = policy, version end
   if v <= pool.virtual_time then return end
   pool.virtual_time = v
-  for _, name in ipairs(call('ZRANGEBYSCORE', backlogged.key, '-inf', '(' .. text(start()))) do clients:want(name) end
+  for _, name in ipairs(call('ZRANGEBYSCORE', backlogged.key, '-inf', '(' .. text(start(pool)))) do
+    if name:sub(-1) ~= '/' then clients:want(name) end
+  end
   clients:fetch()
   local name, counter = backlogged:lowest()
-  while name and counter < start() do
-    set_counter(clients:get(name), start())
+  while name and counter < start(pool) do
+    set_counter(node_named(name), start(pool))
     name, counter = backlogged:lowest()
   end
 end
 
--- resync_client CLIENT COUNTER: its counter was at least this.
-verbs.resync_client = function(name, counter)
-  local client = clients:get(name)
-  begin(client)
-  set_counter(client, math.max(tonumber(counter), client.counter))
+-- resync_client CLIENT COUNTER [WEIGHT GROUP]..: its counter was at least this. (Or a group's.)
+verbs.resync_client = function(name, counter, ...)
+  local node = node_named(name)
+  if name:sub(-1) ~= '/' and node.waiting == 0 then join_groups(node, ...) end
+  begin(node)
+  set_counter(node, math.max(tonumber(counter), node.counter))
 end
 
--- resync_lease LEASE CLIENT WEIGHT INPUT CACHED OUTPUT: this replica holds it. A lease known
+-- resync_lease LEASE CLIENT WEIGHT INPUT CACHED OUTPUT [WEIGHT GROUP]..: this replica holds it. A lease known
 -- here takes the larger totals; an unknown one begins, unless a later lease of its request is
 -- known. Of two replicas with the same lease (the grant was lost and made again) the one that
 -- has seen it keeps it.
-verbs.resync_lease = function(lease, name, weight, input, cached, output)
+verbs.resync_lease = function(lease, name, weight, input, cached, output, ...)
   local id, attempt = split_lease(lease)
   local request = requests:get(id)
   local client = clients:get(request and request.client or name)
@@ -44,6 +47,7 @@ verbs.resync_lease = function(lease, name, weight, input, cached, output)
   end
   if not request then
     if REPEATED or plain_set('settled', SENDER):has(lease) then return end -- it has ended since
+    if client.waiting == 0 then join_groups(client, ...) end
     request = new_request(id, name, '', tonumber(weight), 0, attempt, 0)
     begin(client)
   end

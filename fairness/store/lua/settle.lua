@@ -20,7 +20,7 @@ local function confirm(lease, payer, input, cached, output)
   local service = service_of(input, cached, output)
   if not name or service == 0 then return end
   local client = clients:get(name)
-  add_to_counter(client, service / tonumber(weight))
+  add_service(client, service, tonumber(weight))
   count_usage(client, input, cached, output, service)
   reply.counters[name] = true
 end

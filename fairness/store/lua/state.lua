@@ -12,7 +12,7 @@
 -- sender was heard of, or leaves, is noted at once, and a sweep, which looks at whole sets, writes
 -- what came before it.
 --
--- KEYS[1]  prefix, "fairlane:3:{pool}"; every other key is derived from it and
+-- KEYS[1]  prefix, "fairlane:4:{pool}"; every other key is derived from it and
 --          shares its hash tag, so that a pool lives on one Cluster node.
 -- ARGV     header (below), then verbs with their arguments (call.lua).
 -- Units    time: milliseconds of the server's clock; counters: service / weight.
@@ -22,6 +22,7 @@
 --                              outputs_seen, policy, policy_version, longest, swept, servers
 -- ..:reasons           set     why the policy was set, each heeded once
 -- ..:clients           hash    client -> record: counter, what waits, runs and was used; for good
+-- ..:groups            hash    group -> record; for good
 -- ..:requests          hash    request -> record; until it ends
 -- ..:offers            hash    replica -> record: its last offer
 -- ..:void:REPLICA      hash    lease taken back -> who pays if it was used after all
@@ -32,7 +33,8 @@
 -- ..:routers           zset    router -> time last heard of
 -- ..:replicas          zset    replica -> time last heard of
 --                      What the records say, in the order in which it is asked for:
--- ..:backlogged        zset    client -> counter, clients with a waiting request
+-- ..:backlogged        zset    client or group -> counter, those with a waiting request in no group
+-- ..:backlogged:GROUP  zset    the same of a group's
 -- ..:line:CLIENT       zset    request -> arrival number, that client's FIFO
 -- ..:arrivals          zset    request -> arrival number, all that wait
 -- ..:routed:ROUTER     set     requests it submitted, of those that wait

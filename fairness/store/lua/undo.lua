@@ -8,7 +8,7 @@ end
 
 -- Take back all that a lease was charged.
 local function refund(client, request)
-  add_to_counter(client, -request.charged / request.weight)
+  add_service(client, -request.charged, request.weight)
   count_usage(client, -request.input, -request.cached, -request.output,
               -service_of(request.input, request.cached, request.output))
 end
