@@ -71,7 +71,7 @@ local function text(number) return string.format('%.17g', number) end
 local POOL_FIELDS = {'seq', 'virtual_time', 'last_left', 'tokens_per_byte', 'output_average', 'outputs_seen', 'policy',
                      'policy_version', 'longest', 'swept', 'servers'}
 local POOL_DEFAULTS = {seq = 0, virtual_time = 0, tokens_per_byte = 0.25, output_average = 0, outputs_seen = 0, policy = 'vtc', policy_version = 0, servers = 0}
-local pool, pool_as_read = {}, {}
+local pool, pool_as_read = {}, {} -- as read: or written since
 for i, value in ipairs(call('HMGET', POOL, unpack(POOL_FIELDS))) do
   local field = POOL_FIELDS[i]
   if field ~= 'last_left' and field ~= 'policy' then value = tonumber(value or nil) end
@@ -85,6 +85,7 @@ local function write_pool()
     if pool[field] ~= pool_as_read[field] then
       changed[#changed + 1] = field
       changed[#changed + 1] = pool[field]
+      pool_as_read[field] = pool[field]
     end
   end
   if changed[1] then call('HSET', POOL, unpack(changed)) end
