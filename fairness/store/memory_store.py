@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from fairness.lowest_first import LowestFirst
 from fairness.prediction import PoolAverage
 from fairness.store.contract import (
+    Argument,
     Call,
     CallRefusedError,
     ClientState,
@@ -66,8 +67,9 @@ class _Client:
     counter: float = 0.0
     waiting: int = 0
     running: int = 0
-    used: Usage = Usage()  # noqa: RUF009 (a frozen value)
-    service: float = 0.0
+    input: int = 0
+    cached: int = 0
+    output: int = 0
     outputs: list[int] = field(default_factory=list)
 
 
@@ -111,6 +113,8 @@ def _split(lease: str) -> tuple[str, int]:
 
 
 def _largest(one: Usage, other: Usage) -> Usage:
+    if one.input >= other.input and one.cached >= other.cached and one.output >= other.output:
+        return one  # as it nearly always is: totals grow
     return Usage(
         max(one.input, other.input),
         max(one.cached, other.cached),
@@ -129,6 +133,7 @@ class MemoryPool:
     ) -> None:
         """now_ms: the time in milliseconds. publish: grants for a router that did not call."""
         self._settings = settings
+        self._cost_of = settings.cost.of
         self._now_ms = now_ms
         self._publish = publish
         self._seq = 0
@@ -151,12 +156,13 @@ class MemoryPool:
         self._routed: dict[str, set[str]] = {}
         self._replicas: dict[str, _Replica] = {}
         self._leases: dict[str, set[str]] = {}
+        self._leased: dict[str, _Request] = {}  # by lease
         self._load = LowestFirst(self._load_of)
         self._unseen: dict[str, int] = {}
         self._unseen_order = LowestFirst(self._deadline_of)
         self._settled: dict[str, set[str]] = {}
         self._voids: dict[str, dict[str, tuple[float, str] | None]] = {}
-        self._verbs: dict[str, Callable[..., None]] = {
+        self._verbs: dict[Argument, Callable[..., None]] = {
             name.removeprefix("_do_"): getattr(self, name)
             for name in dir(self)
             if name.startswith("_do_")
@@ -173,12 +179,12 @@ class MemoryPool:
         """Apply a call and return what it returned. Raises CallRefusedError."""
         now = self._now = _Answer(sender, self._now_ms())
         self._hear(call)
-        for name, *arguments in call.verbs:
+        for verb in call.verbs:
             try:
-                verb = self._verbs[str(name)]
+                do = self._verbs[verb[0]]
             except KeyError:
-                raise CallRefusedError(f"unknown verb {name!r}") from None
-            verb(*arguments)
+                raise CallRefusedError(f"unknown verb {verb[0]!r}") from None
+            do(*verb[1:])
         self._grant_all()
         reply = Reply(
             grants=tuple(now.grants),
@@ -201,10 +207,10 @@ class MemoryPool:
                 self._known_counter(client),
                 client.waiting,
                 client.running,
-                client.used.input,
-                client.used.cached,
-                client.used.output,
-                client.service,
+                client.input,
+                client.cached,
+                client.output,
+                self._cost_of(client.input, client.output, client.cached),
             )
             for name, client in sorted(self._clients.items())
         ]
@@ -268,7 +274,7 @@ class MemoryPool:
             self._take_back(entry)
 
     def _do_requeue(self, lease: str) -> None:
-        entry = self._lease(lease)
+        entry = self._leased.get(lease)
         if entry is None:
             request, _ = _split(lease)
             if request not in self._requests:
@@ -580,25 +586,18 @@ class MemoryPool:
             self._load.discard(replica)
 
     def _service(self, usage: Usage) -> float:
-        return self._settings.cost.of(usage.input, usage.output, usage.cached)
+        return self._cost_of(usage.input, usage.output, usage.cached)
 
     def _service_reserved(self, entry: _Request, usage: Usage) -> float:
-        output = max(usage.output, entry.reserved)
-        return self._settings.cost.of(usage.input, output, usage.cached)
-
-    def _lease(self, lease: str) -> _Request | None:
-        request, attempt = _split(lease)
-        entry = self._requests.get(request)
-        if entry is None or entry.replica is None or entry.attempt != attempt:
-            return None
-        return entry
+        output = usage.output if usage.output > entry.reserved else entry.reserved
+        return self._cost_of(usage.input, output, usage.cached)
 
     def _held(self, lease: str) -> _Request | None:
         """The lease, if the sender holds it; else it is over or forgotten (charge.lua)."""
         now = self._now
         if now.lost:
             return None
-        entry = self._lease(lease)
+        entry = self._leased.get(lease)
         if entry is not None and entry.replica == now.sender.name:
             return entry
         sender = now.sender.name
@@ -620,6 +619,7 @@ class MemoryPool:
         entry.replica, entry.attempt = replica, attempt
         entry.charged, entry.reserved, entry.used = charged, reserved, Usage()
         self._leases.setdefault(replica, set()).add(entry.id)
+        self._leased[entry.lease] = entry
         self._client(entry.client).running += 1
 
     def _see(self, entry: _Request) -> None:
@@ -627,16 +627,16 @@ class MemoryPool:
         self._unseen.pop(entry.id, None)
 
     def _set_charge(self, entry: _Request, usage: Usage, charged: float) -> None:
-        client = self._client(entry.client)
-        self._add_to_counter(client, (charged - entry.charged) / entry.weight)
+        client = self._clients[entry.client]
+        if charged != entry.charged:  # else it stays within what was reserved
+            self._add_to_counter(client, (charged - entry.charged) / entry.weight)
         self._count_usage(client, usage, entry.used)
         entry.used, entry.charged = usage, charged
 
     def _count_usage(self, client: _Client, new: Usage, old: Usage) -> None:
-        client.used += Usage(
-            new.input - old.input, new.cached - old.cached, new.output - old.output
-        )
-        client.service += self._service(new) - self._service(old)
+        client.input += new.input - old.input
+        client.cached += new.cached - old.cached
+        client.output += new.output - old.output
 
     def _settle(self, entry: _Request, usage: Usage) -> None:
         self._set_charge(entry, usage, self._service(usage))
@@ -661,6 +661,7 @@ class MemoryPool:
 
     def _release(self, entry: _Request) -> None:
         assert entry.replica is not None
+        del self._leased[entry.lease]
         self._leases[entry.replica].discard(entry.id)
         if not self._leases[entry.replica]:
             del self._leases[entry.replica]
