@@ -4,6 +4,7 @@ from __future__ import annotations
 
 EXACT = "vtc"
 PREDICTED = "vtc-pool-predicted"
+BY_PROFILE = "vtc-profiled"
 DEFAULT = "fairlane"
 """The product with its default settings, as `loadtests.simulator` has it."""
 CONTROL = "fcfs"
