@@ -106,6 +106,8 @@ def _split(lease: str) -> tuple[str, int]:
 
 
 def _largest(one: Usage, other: Usage) -> Usage:
+    if one.input >= other.input and one.cached >= other.cached and one.output >= other.output:
+        return one  # as it nearly always is: totals grow
     return Usage(
         max(one.input, other.input),
         max(one.cached, other.cached),
@@ -124,6 +126,7 @@ class MemoryPool:
     ) -> None:
         """now_ms: the time in milliseconds. publish: grants for a router that did not call."""
         self._settings = settings
+        self._cost_of = settings.cost.of
         self._now_ms = now_ms
         self._publish = publish
         self._seq = 0
@@ -143,12 +146,13 @@ class MemoryPool:
         self._routed: dict[str, set[str]] = {}
         self._replicas: dict[str, _Replica] = {}
         self._leases: dict[str, set[str]] = {}
+        self._leased: dict[str, _Request] = {}  # by lease
         self._load = LowestFirst(self._load_of)
         self._unseen: dict[str, int] = {}
         self._unseen_order = LowestFirst(self._deadline_of)
         self._settled: dict[str, set[str]] = {}
         self._voids: dict[str, dict[str, tuple[float, str] | None]] = {}
-        self._verbs: dict[str, Callable[..., None]] = {
+        self._verbs: dict[Argument, Callable[..., None]] = {
             name.removeprefix("_do_"): getattr(self, name)
             for name in dir(self)
             if name.startswith("_do_")
@@ -165,12 +169,12 @@ class MemoryPool:
         """Apply a call and return what it returned. Raises CallRefusedError."""
         now = self._now = _Answer(sender, self._now_ms())
         self._hear(call)
-        for name, *arguments in call.verbs:
+        for verb in call.verbs:
             try:
-                verb = self._verbs[str(name)]
+                do = self._verbs[verb[0]]
             except KeyError:
-                raise CallRefusedError(f"unknown verb {name!r}") from None
-            verb(*arguments)
+                raise CallRefusedError(f"unknown verb {verb[0]!r}") from None
+            do(*verb[1:])
         self._grant_all()
         reply = Reply(
             grants=tuple(now.grants),
@@ -197,9 +201,9 @@ class MemoryPool:
                 self._tree.counter(client),
                 client.waiting,
                 client.running,
-                client.used.input,
-                client.used.cached,
-                client.used.output,
+                client.input,
+                client.cached,
+                client.output,
                 client.service,
                 client.parent,
             )
@@ -277,7 +281,7 @@ class MemoryPool:
             self._take_back(entry)
 
     def _do_requeue(self, lease: str) -> None:
-        entry = self._lease(lease)
+        entry = self._leased.get(lease)
         if entry is None:
             request, _ = _split(lease)
             if request not in self._requests:
@@ -540,25 +544,18 @@ class MemoryPool:
             self._load.discard(replica)
 
     def _service(self, usage: Usage) -> float:
-        return self._settings.cost.of(usage.input, usage.output, usage.cached)
+        return self._cost_of(usage.input, usage.output, usage.cached)
 
     def _service_reserved(self, entry: _Request, usage: Usage) -> float:
-        output = max(usage.output, entry.reserved)
-        return self._settings.cost.of(usage.input, output, usage.cached)
-
-    def _lease(self, lease: str) -> _Request | None:
-        request, attempt = _split(lease)
-        entry = self._requests.get(request)
-        if entry is None or entry.replica is None or entry.attempt != attempt:
-            return None
-        return entry
+        output = usage.output if usage.output > entry.reserved else entry.reserved
+        return self._cost_of(usage.input, output, usage.cached)
 
     def _held(self, lease: str) -> _Request | None:
         """The lease, if the sender holds it; else it is over or forgotten (charge.lua)."""
         now = self._now
         if now.lost:
             return None
-        entry = self._lease(lease)
+        entry = self._leased.get(lease)
         if entry is not None and entry.replica == now.sender.name:
             return entry
         sender = now.sender.name
@@ -580,6 +577,7 @@ class MemoryPool:
         entry.replica, entry.attempt = replica, attempt
         entry.charged, entry.reserved, entry.used = charged, reserved, Usage()
         self._leases.setdefault(replica, set()).add(entry.id)
+        self._leased[entry.lease] = entry
         self._tree.add_running(self._tree.client(entry.client), 1)
 
     def _see(self, entry: _Request) -> None:
@@ -588,14 +586,15 @@ class MemoryPool:
 
     def _set_charge(self, entry: _Request, usage: Usage, charged: float) -> None:
         client = self._tree.client(entry.client)
-        self._tree.add_service(client, charged - entry.charged, entry.weight)
+        if charged != entry.charged:  # else it stays within what was reserved
+            self._tree.add_service(client, charged - entry.charged, entry.weight)
         self._count_usage(client, usage, entry.used)
         entry.used, entry.charged = usage, charged
 
     def _count_usage(self, client: Client, new: Usage, old: Usage) -> None:
-        client.used += Usage(
-            new.input - old.input, new.cached - old.cached, new.output - old.output
-        )
+        client.input += new.input - old.input
+        client.cached += new.cached - old.cached
+        client.output += new.output - old.output
         client.service += self._service(new) - self._service(old)
 
     def _settle(self, entry: _Request, usage: Usage) -> None:
@@ -621,6 +620,7 @@ class MemoryPool:
 
     def _release(self, entry: _Request) -> None:
         assert entry.replica is not None
+        del self._leased[entry.lease]
         self._leases[entry.replica].discard(entry.id)
         if not self._leases[entry.replica]:
             del self._leases[entry.replica]

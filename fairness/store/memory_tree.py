@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from fairness.groups import ROOT, is_group, parent_of_group
 from fairness.lowest_first import LowestFirst
-from fairness.store.contract import Argument, Usage
+from fairness.store.contract import Argument
 
 
 @dataclass(slots=True)
@@ -26,7 +26,9 @@ class Client:
     counter: float = 0.0
     waiting: int = 0
     running: int = 0
-    used: Usage = Usage()  # noqa: RUF009 (a frozen value)
+    input: int = 0
+    cached: int = 0
+    output: int = 0
     service: float = 0.0
     outputs: list[int] = field(default_factory=list)
 

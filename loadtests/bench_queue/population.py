@@ -34,4 +34,5 @@ def add_idle_clients(server: redis.Redis, pool: str, count: int) -> None:
 def _record(number: int) -> bytes:
     input_tokens, output_tokens = 10_000 + number, 5_000 + 2 * number
     service = input_tokens + 2 * output_tokens
-    return CLIENT.pack(FAR_ABOVE_V + 1.37 * number, service, input_tokens, 0, output_tokens, 0, 0)
+    counter, in_no_group = FAR_ABOVE_V + 1.37 * number, 0
+    return CLIENT.pack(counter, service, input_tokens, 0, output_tokens, 0, 0, in_no_group)

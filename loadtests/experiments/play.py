@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 
+from loadtests.cost import PROFILED
+from loadtests.measures.difference import ServiceDifference, service_difference
 from loadtests.measures.latency import ttft_percentile
 from loadtests.measures.summary import Summary, summarise
 from loadtests.outcome import Run
@@ -25,6 +27,7 @@ class Trial:
 
     seed: of jitter and chance. rivals: whose gap is measured. keep: bring the run back as well, to
     be drawn. watch: a client whose time to first token is wanted. alone: with nobody else.
+    profiled: measure the service difference by the profiled cost too.
     """
 
     workload: str
@@ -35,16 +38,21 @@ class Trial:
     keep: bool = False
     watch: str | None = None
     alone: bool = False
+    profiled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """A trial and what came of it. watched: p50 and p99 of that client's TTFT, in seconds."""
+    """A trial and what came of it. watched: p50 and p99 of that client's TTFT, in seconds.
+
+    profiled: the service difference by the profiled cost, in ms/s.
+    """
 
     trial: Trial
     summary: Summary
     run: Run | None = None
     watched: tuple[float | None, float | None] | None = None
+    profiled: ServiceDifference | None = None
 
 
 def play(trial: Trial) -> Played:
@@ -60,7 +68,8 @@ def play(trial: Trial) -> Played:
     if trial.watch is not None:
         p50, p99 = (ttft_percentile(run, q, [trial.watch]) for q in (50, 99))
         watched = (p50, p99)
-    return Played(trial, summary, run if trial.keep else None, watched)
+    profiled = service_difference(run, cost=PROFILED) if trial.profiled else None
+    return Played(trial, summary, run if trial.keep else None, watched, profiled)
 
 
 def play_all(
@@ -133,17 +142,20 @@ class Results:
         beside: float | None = None,
     ) -> Cell:
         """Return the median, with how far the seeds spread, for a table."""
-        values = self.values(key, measure, per)
-        spread = (min(values), max(values)) if len(values) > 1 else None
-        return Cell(statistics.median(values) if values else None, beside, spread)
+        return _cell(self.values(key, measure, per), beside)
+
+    def profiled(
+        self, key: tuple[str, str, int], measure: str, *, beside: float | None = None
+    ) -> Cell:
+        """Return a number of the difference by the profiled cost, as `cell` does."""
+        found = [each.profiled for each in self._by.get(key, []) if each.profiled is not None]
+        return _cell([getattr(difference, measure) for difference in found], beside)
 
     def watched(self, key: tuple[str, str, int], which: int, *, alone: bool = False) -> Cell:
         """Return the watched client's TTFT (seconds) for a table; which: 0 for p50, 1 for p99."""
         runs = (self._alone if alone else self._by).get(key, [])
         values = [each.watched[which] for each in runs if each.watched is not None]
-        known = [value for value in values if value is not None]
-        spread = (min(known), max(known)) if len(known) > 1 else None
-        return Cell(statistics.median(known) if known else None, None, spread)
+        return _cell([value for value in values if value is not None])
 
     def throughput_ratios(
         self, systems: Iterable[str], control: str
@@ -160,3 +172,9 @@ class Results:
                     a.summary.throughput / b.throughput for a, b in zip(ours, theirs, strict=True)
                 )
         return ratios
+
+
+def _cell(values: Sequence[float], beside: float | None = None) -> Cell:
+    """Their median, with how far they spread."""
+    spread = (min(values), max(values)) if len(values) > 1 else None
+    return Cell(statistics.median(values) if values else None, beside, spread)

@@ -5,7 +5,8 @@ and last token (`loadtests.outcome`). So a client's service W(t) is a line with 
 which is kept by its knots: times, the value at each and the slope after it. One sort per client
 answers any question about it, also for a hundred thousand requests.
 
-Service is ``input + 2 * output`` tokens unless another cost is given (`fairness.cost`).
+Service is ``input + 2 * output`` tokens unless another cost is given (`loadtests.cost`). What a
+request costs before its output, by that cost, is what counts with its first token.
 """
 
 from __future__ import annotations
@@ -16,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fairness.cost import ServiceCost
 from fairness.measures import PAPER_COST
+from loadtests.cost import Cost
 from loadtests.outcome import Outcome, Run
 
 Floats = npt.NDArray[np.float64]
@@ -80,7 +81,7 @@ def curve(times: Floats, jumps: Floats, slopes: Floats) -> Curve:
 
 
 def service_curves(
-    run: Run, *, clients: Collection[str] | None = None, cost: ServiceCost = PAPER_COST
+    run: Run, *, clients: Collection[str] | None = None, cost: Cost = PAPER_COST
 ) -> dict[str, Curve]:
     """Return the service curve of each client of a run (of those named), in order of names.
 
@@ -94,13 +95,14 @@ def service_curves(
     return {name: _client_curve(received[name], cost) for name in names}
 
 
-def _client_curve(outcomes: list[Outcome], cost: ServiceCost) -> Curve:
+def _client_curve(outcomes: list[Outcome], cost: Cost) -> Curve:
     first = np.array([o.first_token for o in outcomes], dtype=float)
     last = np.array(
         [o.first_token if o.last_token is None else o.last_token for o in outcomes], dtype=float
     )
-    inputs = cost.input_weight * np.array([o.input_tokens for o in outcomes], dtype=float)
-    outputs = cost.output_weight * np.array([o.output_tokens for o in outcomes], dtype=float)
+    inputs = np.array([cost.of(o.input_tokens, 0) for o in outcomes], dtype=float)
+    alls = np.array([cost.of(o.input_tokens, o.output_tokens) for o in outcomes], dtype=float)
+    outputs = alls - inputs
     lasts = last - first
     at_once = lasts <= _AT_ONCE_S
     rate = np.where(at_once, 0.0, outputs / np.where(at_once, 1.0, lasts))

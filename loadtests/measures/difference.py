@@ -20,8 +20,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairness.cost import ServiceCost
 from fairness.measures import PAPER_COST
+from loadtests.cost import Cost
 from loadtests.measures.delivered import Curve, Floats, curve
 from loadtests.outcome import Outcome, Run
 
@@ -76,10 +76,11 @@ def paper_ticks() -> Floats:
     return ticks
 
 
-def service_difference(run: Run, *, cost: ServiceCost = PAPER_COST) -> ServiceDifference:
+def service_difference(run: Run, *, cost: Cost = PAPER_COST) -> ServiceDifference:
     """Return the paper's service difference of a run.
 
-    cost: of what is received; what is asked for is always ``input + 2 * output``, as there. Of R
+    cost: of what is received (`loadtests.cost`; the paper's tables 3 and 4 have the profiled one);
+    what is asked for is always ``input + 2 * output``, as there. Of R
     replicas under R copies of a workload, divide by R to compare with one.
     """
     ticks = paper_ticks()
@@ -98,7 +99,7 @@ def service_difference(run: Run, *, cost: ServiceCost = PAPER_COST) -> ServiceDi
 
 
 def accumulated_gap(
-    run: Run, *, clients: Sequence[str] | None = None, cost: ServiceCost = PAPER_COST
+    run: Run, *, clients: Sequence[str] | None = None, cost: Cost = PAPER_COST
 ) -> AccumulatedGap:
     """Return how far apart the clients' service is at the paper's ticks, counted from 30 s on.
 
@@ -118,7 +119,7 @@ def _counted(run: Run) -> list[Outcome]:
     return [outcome for outcome in run.outcomes if outcome.ending == "done"]
 
 
-def _curves(run: Run, outcomes: Sequence[Outcome], cost: ServiceCost) -> list[Curve]:
+def _curves(run: Run, outcomes: Sequence[Outcome], cost: Cost) -> list[Curve]:
     """One per client in order of names: each request's whole service, spread evenly."""
     parts: dict[str, list[tuple[float, float, float]]] = {name: [] for name in run.workload.clients}
     for outcome in outcomes:

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fairness.cost import ServiceCost
 from fairness.measures import PAPER_COST, jain_index
+from loadtests.cost import Cost
 from loadtests.measures.backlog import Intervals, backlogs, common_backlog
 from loadtests.measures.delivered import Curve, Floats, service_curves
 from loadtests.outcome import Run
@@ -48,7 +48,7 @@ class PairGap:
     largest: float
 
 
-def gap(run: Run, clients: Collection[str], *, cost: ServiceCost = PAPER_COST) -> Gap | None:
+def gap(run: Run, clients: Collection[str], *, cost: Cost = PAPER_COST) -> Gap | None:
     """Return the gap of these clients; None when they never all wait at one time.
 
     Raises:
@@ -82,7 +82,7 @@ def gap(run: Run, clients: Collection[str], *, cost: ServiceCost = PAPER_COST) -
     return Gap(names, start, end, float(series.max()), times, series, jain_index(totals))
 
 
-def worst_pair(run: Run, *, cost: ServiceCost = PAPER_COST) -> PairGap | None:
+def worst_pair(run: Run, *, cost: Cost = PAPER_COST) -> PairGap | None:
     """Return the largest difference between any two clients in any window in which both wait.
 
     None when no two clients ever wait at one time.

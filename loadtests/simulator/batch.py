@@ -40,15 +40,18 @@ class Batch:
         self._ends: list[tuple[int, int, Job]] = []  # a heap: (last step, number, job)
         self._clients: Counter[str] = Counter()
         self._admitted = 0
+        self._needed: int | None = 0  # by those in the batch; None: to be counted anew
 
     def __len__(self) -> int:
         return len(self.jobs)
 
     @property
     def free(self) -> int:
-        """KV cache tokens that nobody has reserved; not below 0. O(running)."""
+        """KV cache tokens that nobody has reserved; not below 0. O(running) after a change."""
+        if self._needed is None:
+            self._needed = self._need(self._reserved)
         mine = self._server.client_tokens * len(self._clients)
-        return max(0, self._server.kv_tokens - mine - self._need(self._reserved))
+        return max(0, self._server.kv_tokens - mine - self._needed)
 
     def steps_until_room(self, job: Job) -> int:
         """0 if one more fits now; else a number of decode steps before which it can't.
@@ -72,6 +75,7 @@ class Batch:
         self.context += job.prompt + 1
         self._clients[job.client] += 1
         insort(self._reserved, self._reservation(job))
+        self._needed = None
         self._prefilling.append(job)
         heapq.heappush(self._ends, (self.steps + job.stops - 1, self._admitted, job))
 
@@ -80,6 +84,7 @@ class Batch:
         for job in self._prefilling:
             self._reserved.remove(self._reservation(job, job.began))
             insort(self._reserved, self._reservation(job, job.began, running=True))
+        self._needed = None
         self._prefilling.clear()
 
     def step(self, count: int) -> None:
@@ -101,6 +106,7 @@ class Batch:
             del self.jobs[job]
             self.context -= job.prompt + job.made
             self._reserved.remove(self._reservation(job, job.began, running=True))
+            self._needed = None
             self._clients[job.client] -= 1
             if not self._clients[job.client]:
                 del self._clients[job.client]

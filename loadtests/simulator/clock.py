@@ -19,6 +19,7 @@ class Clock:
         self.events = 0
         self._heap: list[tuple[float, int, Act]] = []
         self._planned = 0
+        self._stopped = False
 
     def at(self, time: float, act: Act) -> None:
         """Plan an event at a time that is not past."""
@@ -29,10 +30,15 @@ class Clock:
         """Plan an event `delay` seconds from now."""
         self.at(self.now + delay, act)
 
-    def run(self, goes_on: Callable[[], bool]) -> None:
-        """Let events happen as long as there are any and `goes_on()`."""
-        heap = self._heap
-        while heap and goes_on():
-            self.now, _, act = heapq.heappop(heap)
+    def run(self) -> None:
+        """Let events happen until there are none or one of them says `stop`."""
+        heap, pop = self._heap, heapq.heappop
+        self._stopped = False
+        while heap and not self._stopped:
+            self.now, _, act = pop(heap)
             self.events += 1
             act()
+
+    def stop(self) -> None:
+        """Let this event be the last."""
+        self._stopped = True

@@ -6,8 +6,10 @@ than they would in the field.
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_right
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from random import Random
 from typing import Protocol
 
@@ -21,10 +23,13 @@ from loadtests.simulator.systems import Site
 class VtcBasic:
     """AIBrix's routing strategy `vtc-basic`: which server, not when.
 
-    A client's tokens so far (estimated; output taken for 1.5 times the input) point at a server,
-    and the closer to it the better; half of the score is how far off a server is, half how much
-    of 100 requests it runs, and up to 0.1 is chance. The lowest score wins.
-    Source: github.com/vllm-project/aibrix, pkg/plugins/gateway/algorithms/vtc/vtc_basic.go.
+    A client's tokens of the last hour (estimated, output for 1.5 times the input; input + 2 *
+    output) point at a server, modulo 100 for each, and the closer to it the better; half of the
+    score is how many places off a server is, half how much of 100 requests it runs, and up to 0.1
+    is chance. The lowest score wins. Prompts are estimated well here (there: 4 characters a token),
+    and no run lasts an hour.
+    Source: github.com/vllm-project/aibrix, pkg/plugins/gateway/algorithms/vtc/: vtc_basic.go,
+    token_estimator.go and token_tracker.go.
     """
 
     def __init__(self, random: Random) -> None:
@@ -34,7 +39,7 @@ class VtcBasic:
 
     def __call__(self, job: Job, stations: list[Station]) -> Station:
         points_at = self._tokens[job.client] % (len(stations) * 100) / 100
-        self._tokens[job.client] += self._cost.of(job.prompt, 1.5 * job.prompt)
+        self._tokens[job.client] += self._cost.of(job.prompt, math.ceil(1.5 * job.prompt))
 
         def score(number: int) -> float:
             off = abs(number - points_at)
@@ -57,17 +62,23 @@ class FairnessPolicy(Protocol):
 
 
 class TakeTurns:
-    """llm-d's `round-robin-fairness-policy`: one request of each client in turn."""
+    """llm-d's `round-robin-fairness-policy`: one request of each client in turn, by their names.
+
+    Once nothing waits the turns begin anew. (So they do there when the client that had the last
+    turn has been idle for so long that it is forgotten; not here.)
+    Source: github.com/llm-d/llm-d-router,
+    pkg/epp/framework/plugins/flowcontrol/fairness/roundrobin/roundrobin.go.
+    """
 
     def __init__(self) -> None:
-        self._turns: dict[str, int] = {}
-        self._dispatched = 0
+        self._last = ""
 
     def next(self, lines: dict[str, deque[Job]], now: float) -> str:
-        """The one whose last turn is the longest ago."""
-        client = min(lines, key=lambda name: (self._turns.get(name, 0), name))
-        self._dispatched += 1
-        self._turns[client] = self._dispatched
+        """The next name after that of the last turn, and the first after the last name."""
+        names = sorted(lines)
+        client = names[bisect_right(names, self._last) % len(names)]
+        is_last = len(lines) == 1 and len(lines[client]) == 1
+        self._last = "" if is_last else client
         return client
 
     def ended(self, job: Job, now: float) -> None:
@@ -78,9 +89,12 @@ class LeastAttainedService:
     """llm-d's `program-aware-fairness` (strategy `las`) with its default weights.
 
     Attained service is what ended requests used (input + 2 * output), and halves every 60 s. The
-    score is 0.8 for little service plus 0.2 for a head that has waited long, both relative to the
-    most among those that wait; the highest wins.
-    Source: github.com/llm-d/llm-d-router, .../fairness/program-aware/README.md.
+    score is 0.8 for little service plus 0.2 for a head that has waited long, each from 0 to 1
+    between the least and the most among those that wait; the highest wins. (Earlier versions
+    let only that of idle clients decay.)
+    Source: github.com/llm-d/llm-d-router,
+    pkg/epp/framework/plugins/flowcontrol/fairness/program-aware/: README.md, strategy_las.go and
+    strategy.go.
     """
 
     HALF_LIFE_S = 60.0
@@ -91,15 +105,10 @@ class LeastAttainedService:
 
     def next(self, lines: dict[str, deque[Job]], now: float) -> str:
         """The best score; ties go by name."""
-        service = {client: self._service(client, now) for client in lines}
-        waited = {client: now - line[0].request.at for client, line in lines.items()}
-        most, longest = max(service.values()), max(waited.values())
-
-        def score(client: str) -> float:
-            little = 1 - service[client] / most if most else 1.0
-            return 0.8 * little + (0.2 * waited[client] / longest if longest else 0.0)
-
-        return min(lines, key=lambda client: (-score(client), client))
+        service = _spread_out({client: self._service(client, now) for client in lines})
+        waited = _spread_out({client: now - line[0].request.at for client, line in lines.items()})
+        score = {client: 0.8 * (1 - service[client]) + 0.2 * waited[client] for client in lines}
+        return min(lines, key=lambda client: (-score[client], client))
 
     def ended(self, job: Job, now: float) -> None:
         """Its usage counts from now on."""
@@ -111,13 +120,22 @@ class LeastAttainedService:
         return float(service * 0.5 ** ((now - then) / self.HALF_LIFE_S))
 
 
+def _spread_out(values: Mapping[str, float]) -> dict[str, float]:
+    """Where each stands between the least (0) and the most (1); halfway where they are equal."""
+    least, most = min(values.values()), max(values.values())
+    if least == most:
+        return dict.fromkeys(values, 0.5)
+    return {name: (value - least) / (most - least) for name, value in values.items()}
+
+
 class HeldWhileSaturated:
     """llm-d's flow control: requests stay at the gateway while the pool is saturated.
 
     A server's saturation is the larger of (waiting requests / 5) and (KV cache in use / 0.8); the
     pool's is the average. Below 1 the gateway dispatches, to the server with the least saturation.
     It looks again when something arrives or ends, and every 50 ms.
-    Source: github.com/llm-d/llm-d-router, .../saturationdetector/utilization/README.md.
+    Source: github.com/llm-d/llm-d-router,
+    pkg/epp/framework/plugins/flowcontrol/saturationdetector/utilization/detector.go.
     """
 
     LOOKS_S = 0.05

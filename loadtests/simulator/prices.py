@@ -13,6 +13,7 @@ from typing import Protocol
 
 from fairness.cost import ServiceCost
 from fairness.prediction import NO_AVERAGE, PoolAverage, Prediction
+from loadtests.cost import PROFILED, Cost
 from loadtests.simulator.job import Job
 
 
@@ -157,25 +158,19 @@ def within_half(random: Random) -> Oracle:
 
 @dataclass(frozen=True, slots=True)
 class Profiled:
-    """The paper's cost function fitted to measured times (appendix B.2), in tenths of a ms.
+    """VTC with the paper's profiled cost function (`loadtests.cost`)."""
 
-    h(x, y) = 2.1 x + y + 0.04 x y + 0.032 y^2 + 11.46 for x input and y output tokens.
-    """
-
+    cost: Cost = PROFILED
     surcharge: float = 0.0
     per_token: float | None = None
 
-    def of(self, x: float, y: float) -> float:
-        """h(x, y)."""
-        return 2.1 * x + y + 0.04 * x * y + 0.032 * y * y + 11.46
-
     def admission(self, job: Job) -> float:
         """The prompt."""
-        return self.of(job.prompt, 0)
+        return self.cost.of(job.prompt, 0)
 
     def tokens(self, job: Job, before: int, after: int) -> float:
         """The difference that the new tokens make."""
-        return self.of(job.prompt, after) - self.of(job.prompt, before)
+        return self.cost.of(job.prompt, after) - self.cost.of(job.prompt, before)
 
     def ending(self, job: Job) -> float:
         """Nothing is left to pay."""

@@ -47,6 +47,8 @@ class Batching:
         self.room = RoomEstimate()
         self._in_order_of_arrival = isinstance(order, FCFS)
         self._clients: dict[str, int] = {}  # of those that wait
+        self._new: list[int] = []  # tokens of the last stretch: one list for all answers
+        self._answers: dict[Job, _Made] = {}  # of those that run
         self.ended_jobs: list[Job] = []
 
     def add(self, job: Job, identity: Identity) -> None:
@@ -64,19 +66,21 @@ class Batching:
         self.queue.remove(job)
         self.ledger.admitted(job.id, job.prompt, 0)
         self.room.admitted(job.prompt + job.output)  # what this server reserves
+        self._answers[job] = _Made(job.id, self._new)
         self._clients[job.client] -= 1
         if not self._clients[job.client]:
             del self._clients[job.client]
 
     def made(self, jobs: Collection[Job], tokens: int) -> None:
         """See `engine.Line`."""
-        new = [0] * tokens
-        self.ledger.produced([_Made(job.id, new) for job in jobs])
+        self._new[:] = [0] * tokens
+        self.ledger.produced(map(self._answers.__getitem__, jobs))
 
     def ended(self, jobs: Collection[Job], batch: Collection[Job]) -> None:
         """See `engine.Line`."""
         for job in jobs:
             self.ledger.ended(job.id, job.prompt + job.made)
+            del self._answers[job]
         self.ended_jobs += jobs
 
     @property
@@ -167,7 +171,7 @@ class Replica:
         self._charged.update(charged)
         self._book.pressed = self._is_pressed()
         self._book.fits = self._line.room.fits(self.engine.batch.free)
-        self._book.update(tuple(row) for row in rows)
+        self._book.update(map(tuple, rows))
         for job in self._line.ended_jobs:
             self._close(job)
         self._line.ended_jobs.clear()

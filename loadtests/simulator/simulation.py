@@ -40,6 +40,8 @@ def simulate(
     def over(job: Job) -> None:
         nonlocal ended
         ended += 1
+        if ended == len(jobs):
+            clock.stop()
         if progress is not None:
             progress(ended, clock.now)
 
@@ -60,8 +62,9 @@ def simulate(
         plan_next()
         front.arrive(job)
 
-    plan_next()
-    clock.run(lambda: ended < len(jobs))
+    if jobs:
+        plan_next()
+        clock.run()
     if ended < len(jobs):
         raise RuntimeError(f"{len(jobs) - ended} requests were never served: a fault of {system}")
     return Run(

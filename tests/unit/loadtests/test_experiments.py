@@ -8,8 +8,9 @@ import pytest
 
 from loadtests.experiments import cluster, command, compare, paper
 from loadtests.experiments.play import Played, Results, Trial, play_all
-from loadtests.experiments.recorded import RUNS, beside
+from loadtests.experiments.recorded import PROFILED_RUNS, RUNS, beside
 from loadtests.experiments.systems import DEFAULT, EXACT, PREDICTED
+from loadtests.measures.difference import ServiceDifference
 from loadtests.measures.summary import Summary
 from loadtests.report.document import Table
 from loadtests.simulator.named import SYSTEMS
@@ -31,7 +32,8 @@ def pretend(trial: Trial) -> Played:
         throughput=SUMMARY.throughput * (0.98 if trial.system == PREDICTED else 1.0),
     )
     watched = (0.5, 2.0 if trial.alone else 5.0) if trial.watch else None
-    return Played(trial, summary, watched=watched)
+    profiled = ServiceDifference((0.0,), (10.0 * trial.seed,)) if trial.profiled else None
+    return Played(trial, summary, watched=watched, profiled=profiled)
 
 
 def test_every_run_that_is_planned_can_be_made() -> None:
@@ -76,12 +78,27 @@ def test_the_papers_numbers_stand_beside_ours() -> None:
     assert [getattr(cell, "beside", None) for cell in vtc.values[:3]] == [368.4, 251.66, 6549.16]
 
 
+def test_the_profiled_cost_has_a_table_of_its_own() -> None:
+    made = paper.report(Results(map(pretend, paper.trials(3))), 3)
+    section = next(section for section in made.sections if "tables 3 and 4" in section.heading)
+    (table,) = section.blocks
+    assert isinstance(table, Table)
+    rows = {row.name: row.values for row in table.rows}
+    assert [getattr(cell, "value", None) for cell in rows["arena: VTC, profiled cost"][:2]] == [
+        20
+    ] * 2
+    assert [getattr(cell, "beside", None) for cell in rows["arena: FCFS, least loaded"][:2]] == [
+        743.23,
+        457.29,
+    ]
+
+
 def test_recordings_of_another_length_do_not_stand_beside_ours() -> None:
     assert RUNS["overload", "fcfs"].seconds == 600
     assert beside("overload", "fcfs") is None
     assert beside("overload", "vtc") is not None
-    assert {load for load, _ in RUNS} <= set(REGISTRY)
-    assert {system for _, system in RUNS} <= set(SYSTEMS)
+    assert {load for load, _ in [*RUNS, *PROFILED_RUNS]} <= set(REGISTRY)
+    assert {system for _, system in [*RUNS, *PROFILED_RUNS]} <= set(SYSTEMS)
     assert {EXACT, PREDICTED, DEFAULT} <= set(SYSTEMS)
 
 

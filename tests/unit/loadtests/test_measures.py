@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from fairness import measures as by_delivery
 from fairness.measures import Delivery
+from loadtests.cost import PROFILED
 from loadtests.measures.backlog import common_backlog, union, usually_backlogged
 from loadtests.measures.delivered import service_curves
 from loadtests.measures.difference import accumulated_gap, paper_ticks, service_difference
@@ -158,6 +159,21 @@ def test_refused_requests_are_neither_asked_for_nor_received() -> None:
     assert service_difference(run_of([*outcomes, *others])).maximum == pytest.approx(
         service_difference(run_of(outcomes)).maximum
     )
+
+
+def test_service_may_be_measured_by_the_time_that_requests_take() -> None:
+    # The paper prints tenths of a millisecond.
+    assert 10 * PROFILED.of(100, 10) == pytest.approx(
+        2.1 * 100 + 10 + 0.04 * 100 * 10 + 0.032 * 10 * 10 + 11.46, rel=1e-2
+    )
+    run = run_of([served("a", 0, 10, 20, 100, 10), served("b", 0, 15, 25, 100, 10)])
+    line = service_curves(run, cost=PROFILED)["a"]
+    assert line.at([10, 20]).tolist() == pytest.approx([PROFILED.of(100, 0), PROFILED.of(100, 10)])
+    between = gap(run, ["a", "b"], cost=PROFILED)
+    assert between is not None
+    assert between.largest == pytest.approx(PROFILED.of(100, 0))
+    # A minute around the first tick has all of a's and b's, so neither lacks anything.
+    assert service_difference(run, cost=PROFILED).series[0] == pytest.approx(0)
 
 
 # Backlog and gap
