@@ -25,6 +25,10 @@ Rules
        while it was idle it may use so much now. The level (V) never falls, so the next that comes
        back is not measured by one that is ahead.
 
+Groups (``fairness.groups``) have counters like clients. What a client is charged, the groups that
+it stands in are charged too, each by its own weight; and each is lifted among those it stands with
+when the first of its clients comes back.
+
 Why the lift: without it, a client that was idle for an hour would own the batch until its
 counter had caught up. With it, the counters of backlogged clients stay within one bound U
 of each other (the paper's lemma 4.3), and service within 2U.
@@ -38,30 +42,71 @@ Memory: one small record per client until ``forget``.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
+from fairness.groups import ROOT
 from fairness.lowest_first import LowestFirst
+
+
+class GroupCounter(NamedTuple):
+    """A group that a client stands in; counter: in the global queue, None without one."""
+
+    name: str
+    weight: float = 1.0
+    counter: float | None = None
 
 
 @dataclass(slots=True)
 class _Account:
+    parent: str
     base: float = 0.0
     charged: float = 0.0
     weight: float = 1.0
+    members: int = 0  # of a group: those that stand in it
+
+
+class _Level:
+    """Those that stand together: who of them is backlogged, and what they are lifted to."""
+
+    def __init__(self, counter: Callable[[str], float]) -> None:
+        self._counter = counter
+        self.backlog: LowestFirst[str, float] = LowestFirst(counter)
+        self.v = 0.0  # the highest level anybody was lifted from
+        self.left_last: str | None = None
+        self.left_last_counter = 0.0  # speaks for it once it is forgotten
+
+    def lift(self) -> float:
+        """V: where those who wait are, or where the last of them went; it never falls."""
+        lowest = self.backlog.lowest()
+        if lowest is not None:
+            level = self._counter(lowest)
+        elif self.left_last is not None:
+            level = self._counter(self.left_last)
+        else:
+            level = self.left_last_counter
+        self.v = max(self.v, level)
+        return self.v
 
 
 class VirtualTokenCounters:
-    """The counters of all clients seen here, and who of them is backlogged."""
+    """The counters of all clients and groups seen here, and who of them is backlogged."""
 
     def __init__(
-        self, due: Callable[[str], float] = lambda client: 0.0, *, burst: float = 0.0
+        self,
+        due: Callable[[str], float] = lambda client: 0.0,
+        all_due: Callable[[], Iterable[tuple[str, float]]] = tuple,
+        *,
+        burst: float = 0.0,
     ) -> None:
         """Begin without clients.
 
         Args:
             due: hands over the service that a client is still to be charged, once; asked before
-                a counter is read. It may rise at any time, but not fall.
+                its counter is read. It may rise at any time, but not fall.
+            all_due: the same for all clients at once, as (client, service); asked before a group's
+                counter is read.
             burst: service (by weight) that who comes back is ahead of those who wait.
 
         Raises:
@@ -69,133 +114,212 @@ class VirtualTokenCounters:
         """
         if not (math.isfinite(burst) and burst >= 0):
             raise ValueError(f"the burst must be 0 or more, not {burst}")
-        self._burst = burst
-        self._v = 0.0  # the highest level anybody was lifted from
         self.lifts = True  # what the policy in force says
+        self._burst = burst
         self._due = due
+        self._all_due = all_due
         self._accounts: dict[str, _Account] = {}
-        self._backlog: LowestFirst[str, float] = LowestFirst(self.counter)
-        self._left_last: str | None = None
-        self._left_last_counter = 0.0  # speaks for it once it is forgotten
+        self._levels = {ROOT: _Level(self.counter)}  # by group
 
-    def join(self, client: str, weight: float = 1.0, counter: float | None = None) -> None:
+    def join(
+        self,
+        client: str,
+        weight: float = 1.0,
+        counter: float | None = None,
+        groups: Iterable[GroupCounter] = (),
+    ) -> None:
         """Note that a client has sent a request; it is backlogged from now on.
 
         Args:
             weight: its share, from now on; must be finite and above zero.
             counter: its counter in the global queue, when there is one.
+            groups: those it stands in from now on, the outermost first.
 
         Raises:
-            ValueError: the weight or the counter is not a usable number.
+            ValueError: a weight or a counter is not a usable number.
         """
-        if not (math.isfinite(weight) and weight > 0):
-            raise ValueError(f"the weight of client {client!r} must be above 0, not {weight}")
-        if counter is not None and not math.isfinite(counter):
-            raise ValueError(f"the counter of client {client!r} must be finite, not {counter}")
-        account = self._account(client)  # with what is due, at the weight until now
-        known = account is not None
-        if account is None:
-            account = self._accounts[client] = _Account()
-        account.weight = weight
-        if counter is not None:
-            base = counter - account.charged
-            account.base = max(account.base, base) if known else base
-        elif self.lifts and client not in self._backlog:
-            start = self._lift() - self._burst
-            account.base += max(0.0, start - (account.base + account.charged))
-        if client not in self._backlog:
-            self._backlog.add(client)
+        path = [*groups, GroupCounter(client, weight, counter)]
+        for node in path:
+            _check(node)
+        parent = ROOT
+        for node in path:
+            self._enter(node, parent)
+            parent = node.name
+        self._begin_waiting(client)
 
     def rejoin(self, client: str) -> None:
         """Note that a client waits again although it never went idle (a preemption): no lift."""
         if client not in self._accounts:
             raise KeyError(f"client {client!r} has never joined")
-        if client not in self._backlog:
-            self._backlog.add(client)
+        self._begin_waiting(client)
 
     def leave(self, client: str) -> None:
         """Note that a client has nothing waiting any more. Its counter stays."""
-        if client in self._backlog:
-            self._backlog.discard(client)
-            self._left_last = client
-            self._left_last_counter = self.counter(client)
+        node = client
+        while node != ROOT and (account := self._accounts.get(node)) is not None:
+            level = self._levels[account.parent]
+            if node not in level.backlog:
+                return
+            level.backlog.discard(node)
+            level.left_last = node
+            level.left_last_counter = self.counter(node)
+            if len(level.backlog):
+                return
+            node = account.parent
 
     def charge(self, client: str, service: float) -> None:
         """Charge service (see ``ServiceCost``), divided by the client's weight.
 
         A refund is negative. Raises KeyError for a client that has never joined.
         """
-        account = self._account(client)
+        account = self._accounts.get(client)
         if account is None:
             raise KeyError(f"client {client!r} has never joined")
-        account.charged += service / account.weight
-        if service < 0 and client in self._backlog:
-            self._backlog.add(client)
+        self._charge(account, self._due(client) + service)
+        if service < 0:
+            for node in (client, *self.groups_of(client)):
+                self._fell(node)
 
-    def set_base(self, client: str, base: float) -> None:
-        """Take over what the global queue says. A client unknown here is left unknown.
+    def set_base(self, node: str, base: float) -> None:
+        """Take over what the global queue says of a client or a group. One unknown here is left
+        unknown.
 
         Raises:
             ValueError: the base is not finite.
         """
         if not math.isfinite(base):
-            raise ValueError(f"the base of client {client!r} must be finite, not {base}")
-        account = self._accounts.get(client)
+            raise ValueError(f"the base of {node!r} must be finite, not {base}")
+        account = self._accounts.get(node)
         if account is None:
             return
         lower = base < account.base
         account.base = base
-        if lower and client in self._backlog:
-            self._backlog.add(client)
+        if lower:
+            self._fell(node)
 
-    def counter(self, client: str) -> float:
-        """Return the client's counter; 0 for a client unknown here. (The hot path of decisions.)"""
-        account = self._accounts.get(client)
+    def counter(self, node: str) -> float:
+        """Return the counter of a client or a group; 0 for one unknown here. (The hot path of
+        decisions.)"""
+        account = self._accounts.get(node)
         if account is None:
             return 0.0
-        if due := self._due(client):
-            account.charged += due / account.weight
+        if account.members:
+            for client, service in self._all_due():
+                self._charge(self._accounts[client], service)
+        elif due := self._due(node):
+            self._charge(account, due)
         return account.base + account.charged
 
-    def charged(self, client: str) -> float:
-        """Return all that was charged to the client here, divided by weight, less refunds."""
-        account = self._account(client)
-        return 0.0 if account is None else account.charged
+    def charged(self, node: str) -> float:
+        """Return all that was charged here to a client or a group, divided by weight, less
+        refunds."""
+        account = self._accounts.get(node)
+        if account is None:
+            return 0.0
+        self.counter(node)  # with what is due
+        return account.charged
+
+    def group_of(self, client: str) -> str:
+        """Return the innermost group that a client stands in, ``ROOT`` for none."""
+        account = self._accounts.get(client)
+        return ROOT if account is None else account.parent
+
+    def groups_of(self, client: str) -> Iterator[str]:
+        """Yield the groups that a client stands in, the innermost first."""
+        group = self.group_of(client)
+        while group != ROOT:
+            yield group
+            group = self._accounts[group].parent
 
     def forget(self, client: str) -> None:
-        """Drop a client's record; if it comes back, it comes as a new one.
+        """Drop a client's record; if it comes back, it comes as a new one. A group goes with the
+        last of its clients.
 
         Raises:
             ValueError: the client is backlogged.
         """
-        if client in self._backlog:
+        account = self._accounts.get(client)
+        if account is None:
+            return
+        if client in self._levels[account.parent].backlog:
             raise ValueError(f"client {client!r} is backlogged and can't be forgotten")
-        if client == self._left_last:
-            self._left_last_counter = self.counter(client)
-            self._left_last = None
-        self._accounts.pop(client, None)
+        self._drop(client, account)
 
-    def __contains__(self, client: object) -> bool:
-        return client in self._accounts
+    def __contains__(self, node: object) -> bool:
+        return node in self._accounts
 
     def __len__(self) -> int:
         return len(self._accounts)
 
-    def _account(self, client: str) -> _Account | None:
-        """Return a client's account with all that it was charged."""
-        account = self._accounts.get(client)
-        if account is not None and (due := self._due(client)):
-            account.charged += due / account.weight
-        return account
-
-    def _lift(self) -> float:
-        """V: where those who wait are, or where the last of them went; it never falls."""
-        lowest = self._backlog.lowest()
-        if lowest is not None:
-            level = self.counter(lowest)
-        elif self._left_last is not None:
-            level = self.counter(self._left_last)
+    def _enter(self, node: GroupCounter, parent: str) -> None:
+        """Make a node stand in `parent`, with its weight, and lift it if it comes from idleness."""
+        account = self._accounts.get(node.name)
+        known = account is not None and account.parent == parent
+        if account is None:
+            account = self._accounts[node.name] = _Account(parent)
+            self._count_member(parent, 1)
         else:
-            level = self._left_last_counter
-        self._v = max(self._v, level)
-        return self._v
+            self.counter(node.name)  # charge what is due, at the weight until now
+            if not known:
+                self._move(node.name, account, parent)
+        account.weight = node.weight
+        level = self._levels[parent]
+        if node.counter is not None:
+            base = node.counter - account.charged
+            account.base = max(account.base, base) if known else base
+        elif self.lifts and node.name not in level.backlog:
+            start = level.lift() - self._burst
+            account.base += max(0.0, start - (account.base + account.charged))
+
+    def _move(self, node: str, account: _Account, parent: str) -> None:
+        self.leave(node)
+        self._count_member(parent, 1)
+        self._count_member(account.parent, -1)
+        account.parent = parent
+
+    def _count_member(self, group: str, count: int) -> None:
+        if group == ROOT:
+            return
+        self._levels.setdefault(group, _Level(self.counter))
+        account = self._accounts[group]
+        account.members += count
+        if not account.members:
+            del self._levels[group]
+            self._drop(group, account)
+
+    def _drop(self, node: str, account: _Account) -> None:
+        level = self._levels[account.parent]
+        if node == level.left_last:
+            level.left_last_counter = self.counter(node)
+            level.left_last = None
+        self._accounts.pop(node)
+        self._count_member(account.parent, -1)
+
+    def _begin_waiting(self, client: str) -> None:
+        node = client
+        while node != ROOT:
+            parent = self._accounts[node].parent
+            level = self._levels[parent]
+            if node in level.backlog:
+                return
+            level.backlog.add(node)
+            node = parent
+
+    def _charge(self, account: _Account, service: float) -> None:
+        account.charged += service / account.weight
+        while account.parent != ROOT:
+            account = self._accounts[account.parent]
+            account.charged += service / account.weight
+
+    def _fell(self, node: str) -> None:
+        backlog = self._levels[self._accounts[node].parent].backlog
+        if node in backlog:
+            backlog.add(node)
+
+
+def _check(node: GroupCounter) -> None:
+    name, weight, counter = node
+    if not (math.isfinite(weight) and weight > 0):
+        raise ValueError(f"the weight of {name!r} must be above 0, not {weight}")
+    if counter is not None and not math.isfinite(counter):
+        raise ValueError(f"the counter of {name!r} must be finite, not {counter}")

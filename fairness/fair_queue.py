@@ -2,7 +2,8 @@
 
 State: for every waiting item its client and its **place**; for every backlogged client the line
 of its items, a heap of ``lowest_first`` by place; and such a heap over the clients, by the policy's
-key for the first item in the client's line.
+key for the first item in the client's line. Where clients stand in groups (``fairness.groups``)
+there is a heap for each group and one for the root, of the clients and groups in it.
 
 Places are handed out like numbers at a counter: a ``push`` takes the next higher one, a
 ``prepend`` the next lower one. So over all lines they tell exactly where each item would stand in
@@ -21,8 +22,9 @@ Nothing searches a line. Iterating sorts all items.
 from collections.abc import Callable, Hashable, Iterator
 from typing import Generic, TypeVar
 
+from fairness.groups import ROOT, groups_within, parent_of_group
 from fairness.lowest_first import LowestFirst
-from fairness.policy import Key, Place, Policy
+from fairness.policy import Key, Place, Policy, Standing
 
 T = TypeVar("T", bound=Hashable)
 
@@ -34,22 +36,33 @@ class FairQueue(Generic[T]):
     be done; when it goes **down** (a refund, news from the global queue), call ``reorder``.
     """
 
-    def __init__(self, policy: Policy, counter: Callable[[str], float], *, rank: int = 0) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        counter: Callable[[str], float],
+        *,
+        group_of: Callable[[str], str] = lambda client: ROOT,
+        rank: int = 0,
+    ) -> None:
         """Make an empty queue.
 
         Args:
             policy: the order; see ``fairness.policy``.
-            counter: gives a client's counter now.
+            counter: gives a client's counter now, and a group's.
+            group_of: gives the group that a client stands in; asked when its line opens.
             rank: between queues, whose places count as earlier (the lower rank's).
         """
         self._policy = policy
         self._counter = counter
+        self._group_of = group_of
         self._rank = rank
+        self._groups: dict[str, str] = {}  # client -> group, of those with a line
         self._lines: dict[str, LowestFirst[T, Place]] = {}
         self._client_of: dict[T, str] = {}
         self._places: dict[T, Place] = {}
         self._heads: dict[str, Place] = {}  # of the first in each line: what the order looks at
-        self._order: LowestFirst[str, Key] = LowestFirst(self._key_of_head)
+        self._order: LowestFirst[str, Key] = LowestFirst(self._key_of)
+        self._levels = {ROOT: self._order}
         self._next_back = 0
         self._next_front = -1
 
@@ -84,11 +97,12 @@ class FairQueue(Generic[T]):
         line = self._lines.get(client)
         if line is None:
             line = self._lines[client] = LowestFirst(self._places.__getitem__)
+            self._groups[client] = self._group_of(client)
         line.add(item)
         head = self._heads.get(client)
         if head is None or place < head:
             self._heads[client] = place
-            self._order.add(client)
+            self._rise(client)
 
     def next_place(self, priority: int = 0) -> Place:
         """Give out the place at the tail, to be used by an ``insert`` later."""
@@ -129,12 +143,11 @@ class FairQueue(Generic[T]):
         line.discard(item)
         first = line.lowest()
         if first is None:
-            del self._lines[client], self._heads[client]
-            self._order.discard(client)
+            self._close(client)
             return True
         head = self._heads[client] = self._places[first]
         if head.number < place.number:  # it came earlier: under FCFS, it goes earlier
-            self._order.add(client)
+            self._rise(client)
         return True
 
     def first_key(self) -> Key:
@@ -143,17 +156,22 @@ class FairQueue(Generic[T]):
         Raises:
             IndexError: the queue is empty.
         """
-        return self._key_of_head(self._first_client())
+        client = self._first_client()
+        return self._policy.key(self._standing(client), self._heads[client])
 
-    def reorder(self, client: str) -> None:
-        """Find a client its new position after its counter went down."""
-        if client in self._order:
-            self._order.add(client)
+    def reorder(self, node: str) -> None:
+        """Find a client, or a group, its new position after its counter went down."""
+        if node in self._heads:
+            self._levels[self._groups[node]].add(node)
+        elif node in self._levels and node != ROOT:
+            self._levels[parent_of_group(node)].add(node)
 
     def set_policy(self, policy: Policy) -> None:
         """Serve in another order from now on. O(n) in backlogged clients."""
         self._policy = policy
-        self._order.rebuild()
+        # Innermost first: under FCFS a group's key is that of the first in it.
+        for group in sorted(self._levels, key=len, reverse=True):
+            self._levels[group].rebuild()
 
     def __contains__(self, item: object) -> bool:
         return item in self._client_of
@@ -163,18 +181,62 @@ class FairQueue(Generic[T]):
 
     def __iter__(self) -> Iterator[T]:
         """Iterate in policy order as it is now (a sorted copy)."""
+        standings = {client: self._standing(client) for client in self._lines}
         keyed = [
-            (self._policy.key(self._counter(client), client, self._places[item]), item)
+            (self._policy.key(standings[client], self._places[item]), item)
             for item, client in self._client_of.items()
         ]
         keyed.sort(key=lambda entry: entry[0])
         return iter([item for _, item in keyed])
 
     def _first_client(self) -> str:
-        client = self._order.lowest()
-        if client is None:
+        node = self._order.lowest()
+        if node is None:
             raise IndexError("the fair queue is empty")
-        return client
+        while node not in self._heads:
+            node = self._levels[node].lowest()
+            assert node is not None, "a group without clients is closed"
+        return node
 
-    def _key_of_head(self, client: str) -> Key:
-        return self._policy.key(self._counter(client), client, self._heads[client])
+    def _standing(self, client: str) -> Standing:
+        group = self._groups[client]
+        own = (self._counter(client), client)
+        if group == ROOT:
+            return own
+        path = [*groups_within(group)][::-1]
+        return (*(part for each in path for part in (self._counter(each), each)), *own)
+
+    def _key_of(self, node: str) -> Key:
+        """What a level orders by. (The hot path of decisions.)"""
+        head = self._heads.get(node)
+        if head is not None:
+            return self._policy.key((self._counter(node), node), head)
+        if self._policy.by_client:
+            return (self._counter(node), node)
+        first = self._levels[node].lowest()
+        assert first is not None, "a group without clients is closed"
+        return self._key_of(first)
+
+    def _rise(self, client: str) -> None:
+        """Take note, on each level, of a client that is new or whose first item is another."""
+        node, group = client, self._groups[client]
+        while True:
+            level = self._levels.get(group)
+            if level is None:
+                level = self._levels[group] = LowestFirst(self._key_of)
+            level.add(node)
+            if group == ROOT:
+                return
+            node, group = group, parent_of_group(group)
+
+    def _close(self, client: str) -> None:
+        """A line is empty."""
+        del self._lines[client], self._heads[client]
+        node, group = client, self._groups.pop(client)
+        while True:
+            level = self._levels[group]
+            level.discard(node)
+            if group == ROOT or len(level):
+                return
+            del self._levels[group]
+            node, group = group, parent_of_group(group)

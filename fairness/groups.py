@@ -2,7 +2,7 @@
 
 A **node** is a client or a group. A group's name is its path with a slash at the end, so it says
 what it is and where it stands: ``acme/``, in it ``acme/research/``. (So no client's name may end in
-a slash.) Who stands in no group stands at the **root**, ``""``.
+a slash.) Who stands in no group stands at the **root**, ``/``.
 
 Each group shares what it gets among those in it by VTC, as the root does: every node has a counter
 of its own, which is charged whatever its clients use, divided by its weight. The turn goes from the
@@ -15,7 +15,7 @@ SIGCOMM 1996.)
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-ROOT = ""
+ROOT = "/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,8 @@ def is_group(node: str) -> bool:
 
 def parent_of_group(group: str) -> str:
     """Return the group that a group stands in."""
-    outer, slash, _ = group[:-1].rpartition("/")
-    return outer + slash
+    outer, _, _ = group[:-1].rpartition("/")
+    return outer + "/"
 
 
 def groups_within(group: str) -> Iterator[str]:

@@ -24,7 +24,10 @@ class Place(NamedTuple):
     number: int
 
 
-Key = tuple[float, str, Place]
+Standing = tuple[float | str, ...]
+"""Where a client stands: counter and name of each group on the way to it, outermost first, then its
+own. Without groups: (counter, client)."""
+Key = tuple[float | str | Place, ...]
 
 
 class Policy(Protocol):
@@ -40,7 +43,12 @@ class Policy(Protocol):
         """Is the counter of a client that comes back from idleness lifted to where others are?"""
         ...
 
-    def key(self, counter: float, client: str, place: Place) -> Key:
+    @property
+    def by_client(self) -> bool:
+        """Does the order look at clients at all, or only at requests?"""
+        ...
+
+    def key(self, standing: Standing, place: Place) -> Key:
         """Return the key of a client's request; the lowest is served first."""
         ...
 
@@ -53,10 +61,11 @@ class VTC:
 
     name = "vtc"
     lifts = True
+    by_client = True
 
-    def key(self, counter: float, client: str, place: Place) -> Key:
-        """Order by counter, then client, then place."""
-        return (counter, client, place)
+    def key(self, standing: Standing, place: Place) -> Key:
+        """Order by counter, then name, on each level of groups, then by place."""
+        return (*standing, place)
 
 
 class LCF(VTC):
@@ -78,10 +87,11 @@ class FCFS:
 
     name = "fcfs"
     lifts = True  # keeps the counters fit for VTC, should it be switched on
+    by_client = False
 
-    def key(self, counter: float, client: str, place: Place) -> Key:
+    def key(self, standing: Standing, place: Place) -> Key:
         """Order by place alone, without the priority."""
-        return (0.0, "", place._replace(priority=0))
+        return (place._replace(priority=0),)
 
 
 _POLICIES: dict[str, Policy] = {p.name: p for p in (VTC(), LCF(), FCFS())}

@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
 from fairness.cost import ServiceCost
-from fairness.groups import Group
+from fairness.groups import ROOT, Group
 from fairness.policy import policy as policy_named
 from fairness.prediction import Prediction
 
@@ -240,7 +240,7 @@ class Reply:
 @dataclass(frozen=True, slots=True)
 class ClientState:
     """One client over the whole pool. Tokens as they were used; service unweighted. group: the
-    innermost it stands in, "" for none."""
+    innermost it stands in, "/" for none."""
 
     client: str
     counter: float
@@ -250,7 +250,7 @@ class ClientState:
     cached_tokens: int
     output_tokens: int
     service: float
-    group: str = ""
+    group: str = ROOT
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import redis
 
+from fairness.groups import ROOT
 from fairness.store.connection import SCHEMA
 from fairness.store.redis_store import CLIENT
 
@@ -34,5 +35,6 @@ def add_idle_clients(server: redis.Redis, pool: str, count: int) -> None:
 def _record(number: int) -> bytes:
     input_tokens, output_tokens = 10_000 + number, 5_000 + 2 * number
     service = input_tokens + 2 * output_tokens
-    counter, in_no_group = FAR_ABOVE_V + 1.37 * number, 0
-    return CLIENT.pack(counter, service, input_tokens, 0, output_tokens, 0, 0, in_no_group)
+    counter, group = FAR_ABOVE_V + 1.37 * number, ROOT.encode()
+    totals = (service, input_tokens, 0, output_tokens)
+    return CLIENT.pack(counter, *totals, 0, 0, len(group)) + group

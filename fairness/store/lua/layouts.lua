@@ -2,13 +2,13 @@
 
 -- A client: always a record, of an unknown one too.
 -- counter; service, input, cached, output: used in all; waiting, running: how many; outputs: packed
--- lengths of its last answers (predict.lua); parent: the group it stands in, '' for none.
+-- lengths of its last answers (predict.lua); parent: the group it stands in, '/' for none.
 -- redis_store.py reads it, too.
 local CLIENT = '<ddi8i8i8I4I4I2c0'
 
 local function decode_client(raw, name)
   if not raw then
-    return {name = name, counter = 0, service = 0, input = 0, cached = 0, output = 0, waiting = 0, running = 0, parent = '', outputs = ''}
+    return {name = name, counter = 0, service = 0, input = 0, cached = 0, output = 0, waiting = 0, running = 0, parent = '/', outputs = ''}
   end
   local counter, service, input, cached, output, waiting, running, parent, rest = struct.unpack(CLIENT, raw)
   return {name = name, counter = counter, service = service, input = input, cached = cached, output = output,
@@ -27,7 +27,7 @@ end
 local GROUP = '<dddI4I4'
 
 local function decode_group(raw, name)
-  local group = {name = name, parent = name:match('^(.*/)[^/]*/$') or '', counter = 0, weight = 1, virtual_time = 0,
+  local group = {name = name, parent = name:match('^(.*/)[^/]*/$') or '/', counter = 0, weight = 1, virtual_time = 0,
                  waiting = 0, running = 0, last_left = ''}
   if raw then
     local rest

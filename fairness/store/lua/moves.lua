@@ -18,7 +18,7 @@ end
 -- Among those that stand together VTC decides whose turn it is, by their counters; so on each level a
 -- share that one does not use goes to its neighbours first.
 local function node_named(name) return name:sub(-1) == '/' and groups:get(name) or clients:get(name) end
-local function parent_of(node) return node.parent == '' and pool or groups:get(node.parent) end
+local function parent_of(node) return node.parent == '/' and pool or groups:get(node.parent) end
 
 -- Those in a group (or in the pool) that have something waiting.
 local function backlog_of(group)
@@ -122,7 +122,7 @@ end
 -- Note in which groups a client stands: weight, name of each, the outermost first. Who moves is a
 -- newcomer there, and takes along what waits and runs; what was charged stays where it was.
 local function join_groups(client, ...)
-  local parent = ''
+  local parent = '/'
   for i = 1, select('#', ...), 2 do
     local weight, name = select(i, ...)
     local group = groups:get(name)

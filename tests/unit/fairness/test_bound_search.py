@@ -113,7 +113,7 @@ def tightness(flows, shape=Shape(), tamper=lambda cluster: None) -> float:  # no
 
 
 def without_lift(cluster: Cluster) -> None:
-    cluster.pool._lift = lambda: 0.0
+    cluster.pool._tree._lift = lambda group: 0.0
 
 
 def with_a_replica_that_hides_service(cluster: Cluster) -> None:
