@@ -84,8 +84,10 @@ def _pool(pool: PoolConfig, config: AppConfig, store: StoreSettings) -> Applicat
     engine = llm.setdefault("engine_kwargs", {})
     engine["disable_log_stats"] = False  # the link listens to the steps
     engine["scheduler_cls"] = SCHEDULER
-    engine["additional_config"] = engine.get("additional_config", {}) | {
+    given = engine.get("additional_config", {})
+    engine["additional_config"] = given | {
         "fairlane": {
+            **given.get("fairlane", {}),
             "policy": config.policy,
             **dataclasses.asdict(config.cost.service_cost()),
         }

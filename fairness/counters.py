@@ -44,18 +44,9 @@ Memory: one small record per client until ``forget``.
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
 
-from fairness.groups import ROOT
+from fairness.groups import ROOT, Group
 from fairness.lowest_first import LowestFirst
-
-
-class GroupCounter(NamedTuple):
-    """A group that a client stands in; counter: in the global queue, None without one."""
-
-    name: str
-    weight: float = 1.0
-    counter: float | None = None
 
 
 @dataclass(slots=True)
@@ -126,7 +117,7 @@ class VirtualTokenCounters:
         client: str,
         weight: float = 1.0,
         counter: float | None = None,
-        groups: Iterable[GroupCounter] = (),
+        groups: Iterable[Group] = (),
     ) -> None:
         """Note that a client has sent a request; it is backlogged from now on.
 
@@ -138,7 +129,7 @@ class VirtualTokenCounters:
         Raises:
             ValueError: a weight or a counter is not a usable number.
         """
-        path = [*groups, GroupCounter(client, weight, counter)]
+        path = [*groups, Group(client, weight, counter)]
         for node in path:
             _check(node)
         parent = ROOT
@@ -251,7 +242,7 @@ class VirtualTokenCounters:
     def __len__(self) -> int:
         return len(self._accounts)
 
-    def _enter(self, node: GroupCounter, parent: str) -> None:
+    def _enter(self, node: Group, parent: str) -> None:
         """Make a node stand in `parent`, with its weight, and lift it if it comes from idleness."""
         account = self._accounts.get(node.name)
         known = account is not None and account.parent == parent
@@ -317,7 +308,7 @@ class VirtualTokenCounters:
             backlog.add(node)
 
 
-def _check(node: GroupCounter) -> None:
+def _check(node: Group) -> None:
     name, weight, counter = node
     if not (math.isfinite(weight) and weight > 0):
         raise ValueError(f"the weight of {name!r} must be above 0, not {weight}")

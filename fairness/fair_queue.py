@@ -22,9 +22,9 @@ Nothing searches a line. Iterating sorts all items.
 from collections.abc import Callable, Hashable, Iterator
 from typing import Generic, TypeVar
 
-from fairness.groups import ROOT, groups_within, parent_of_group
+from fairness.groups import ROOT, parent_of_group
 from fairness.lowest_first import LowestFirst
-from fairness.policy import Key, Place, Policy, Standing
+from fairness.policy import Key, Place, Policy, Standing, standing
 
 T = TypeVar("T", bound=Hashable)
 
@@ -199,12 +199,7 @@ class FairQueue(Generic[T]):
         return node
 
     def _standing(self, client: str) -> Standing:
-        group = self._groups[client]
-        own = (self._counter(client), client)
-        if group == ROOT:
-            return own
-        path = [*groups_within(group)][::-1]
-        return (*(part for each in path for part in (self._counter(each), each)), *own)
+        return standing(client, self._groups[client], self._counter)
 
     def _key_of(self, node: str) -> Key:
         """What a level orders by. (The hot path of decisions.)"""

@@ -14,6 +14,8 @@ import hmac
 import json
 from dataclasses import asdict, dataclass
 
+from fairness.groups import Group
+
 HEADER = "x-fairlane-grant"
 
 
@@ -26,7 +28,7 @@ class GrantToken:
     """The content of a token.
 
     lease: empty for a pass, which may use nothing of the engine (models, tokenize).
-    weight, counter: the client's, for the order inside the batch. priority: the request's, in its
+    weight, counter, groups: the client's, for the order inside the batch. priority: the request's, in its
     client's line there. expires: Unix seconds.
     """
 
@@ -37,6 +39,7 @@ class GrantToken:
     weight: float = 1.0
     counter: float = 0.0
     priority: int = 0
+    groups: tuple[Group, ...] = ()
 
     def encode(self, key: bytes) -> str:
         """Sign; about 15 microseconds."""
@@ -50,8 +53,10 @@ class GrantToken:
         if not hmac.compare_digest(_mac(key, body.encode()).encode(), mac.encode()):
             raise InvalidTokenError("this grant was not signed by a router of this deployment")
         try:
-            token = cls(**json.loads(base64.urlsafe_b64decode(body)))
-        except (binascii.Error, ValueError, TypeError) as error:
+            fields = json.loads(base64.urlsafe_b64decode(body))
+            fields["groups"] = tuple(Group(*group) for group in fields["groups"])
+            token = cls(**fields)
+        except (binascii.Error, ValueError, TypeError, KeyError) as error:
             raise InvalidTokenError(f"unreadable grant: {error}") from error
         if token.replica != replica:
             raise InvalidTokenError("this grant is for another replica")

@@ -13,17 +13,18 @@ SIGCOMM 1996.)
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 ROOT = "/"
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
-    """A group and its share next to those it stands with."""
+class Group(NamedTuple):
+    """A group, its share next to those it stands with, and its counter in the global queue, if that
+    is known."""
 
     name: str
     weight: float = 1.0
+    counter: float | None = None
 
 
 def is_group(node: str) -> bool:

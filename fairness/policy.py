@@ -9,7 +9,10 @@ What a policy is not: weights and predictions. A client's weight divides what it
 weighted VTC is VTC with weights, and VTC with predictions is VTC with predictions.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
+
+from fairness.groups import ROOT, groups_within
 
 
 class Place(NamedTuple):
@@ -28,6 +31,22 @@ Standing = tuple[float | str, ...]
 """Where a client stands: counter and name of each group on the way to it, outermost first, then its
 own. Without groups: (counter, client)."""
 Key = tuple[float | str | Place, ...]
+
+
+def standing(client: str, group: str, counter: Callable[[str], float]) -> Standing:
+    """Return where a client in this (innermost) group stands now."""
+    if group == ROOT:
+        return (counter(client), client)
+    path = reversed([client, *groups_within(group)])
+    return tuple(part for node in path for part in (counter(node), node))
+
+
+def ahead(one: Standing, other: Standing) -> float:
+    """Return how much more than the other one was served, where their ways part."""
+    for at in range(1, min(len(one), len(other)), 2):
+        if one[at] != other[at]:
+            return float(one[at - 1]) - float(other[at - 1])
+    return 0.0
 
 
 class Policy(Protocol):

@@ -53,6 +53,7 @@ def write_identity(params: Any, lease: Lease) -> None:
         "lease": token.lease,
         "weight": token.weight,
         "counter": token.counter,
+        "groups": [list(group) for group in token.groups],
     }
     field = "extra_args" if hasattr(params, "extra_args") else "extra_kwargs"
     setattr(params, field, {IDENTITY: identity})

@@ -28,10 +28,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from fairness.grant_token import GrantToken
+from fairness.groups import Group
 from fairness.store.contract import Usage
 from fairness.store.stand_in import LeaseState
 
@@ -118,7 +119,12 @@ class Holding:
     lease: str
     client: str
     weight: float
+    groups: tuple[Group, ...]
     usage: Usage
+
+
+def _holding(token: GrantToken, usage: Usage) -> Holding:
+    return Holding(token.lease, token.client, token.weight, token.groups, usage)
 
 
 class DuplicateLeaseError(Exception):
@@ -277,15 +283,15 @@ class LeaseBook:
             token = self._open[lease].token
             self._open[lease].reported = None
             self._changed[lease] = self._open[lease]
-            return Holding(lease, token.client, token.weight, Usage())
+            return _holding(token, Usage())
         settled = self._settled.get(lease)
-        return settled and Holding(lease, settled.client, settled.weight, Usage())
+        return settled and replace(settled, usage=Usage())
 
     def open_holdings(self) -> Iterator[Holding]:
         """Every open lease, with all it has used; what comes now will be charged on top."""
-        for name, lease in self._open.items():
+        for lease in self._open.values():
             lease.reported = lease.computed
-            yield Holding(name, lease.token.client, lease.token.weight, lease.computed)
+            yield _holding(lease.token, lease.computed)
 
     def settled_holdings(self) -> list[Holding]:
         """Leases that are over, which the queue may not know or not know to be over."""
@@ -312,7 +318,7 @@ class LeaseBook:
             self._occupied -= lease.occupies
             self._start(lease)
             token = lease.token
-            self._settled[lease.name] = Holding(lease.name, token.client, token.weight, usage)
+            self._settled[lease.name] = _holding(token, usage)
             self._leave(token.client)
             self._end(lease.name, usage)
 

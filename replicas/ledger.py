@@ -38,6 +38,7 @@ from typing import Any, Protocol
 
 from fairness.cost import ServiceCost
 from fairness.counters import VirtualTokenCounters
+from fairness.groups import Group
 
 logger = logging.getLogger(__name__)
 
@@ -50,10 +51,12 @@ class Identity:
     lease: str | None = None
     weight: float = 1.0
     counter: float | None = None
+    groups: tuple[Group, ...] = ()
 
     @classmethod
     def read(cls, fields: Any) -> "Identity":
-        """Read ``{"client": str, "lease": str, "weight": float, "counter": float | None}``.
+        """Read ``{"client": str, "lease": str, "weight": float, "counter": float | None, "groups":
+        [[name, weight, counter or None], ...]}``.
 
         A request without it (the engine's own, or one that came past the router) belongs to
         client "" and to no lease. So does one whose fields make no sense: the engine serves
@@ -68,10 +71,11 @@ class Identity:
                 lease=None if fields.get("lease") is None else str(fields["lease"]),
                 weight=float(fields.get("weight", 1.0)),
                 counter=None if counter is None else float(counter),
+                groups=tuple(Group(*group) for group in fields.get("groups", ())),
             )
-            numbers = (identity.weight, identity.counter or 0.0)
-            if not all(map(math.isfinite, numbers)) or identity.weight <= 0:
-                raise ValueError("weight must be above 0, weight and counter must be finite")
+            for _, weight, at in ((), identity.weight, identity.counter), *identity.groups:
+                if not (math.isfinite(weight) and math.isfinite(at or 0.0) and weight > 0):
+                    raise ValueError("weight must be above 0, weight and counter must be finite")
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             logger.error("a request's identity %r is unusable (%s): charged to ''", fields, error)
             return cls()
@@ -132,7 +136,7 @@ class Ledger:
 
     def __post_init__(self) -> None:
         """Make the counters, which ask here for what is on the tab."""
-        self.counters = VirtualTokenCounters(self._take_due)
+        self.counters = VirtualTokenCounters(self._take_due, self._take_all_due)
 
     def client_of(self, request_id: str) -> str:
         """Return the client of a live request."""
@@ -145,7 +149,7 @@ class Ledger:
         usage.waiting += 1
         self._changed_leases.add(lease)
         self._requests[request_id] = _Request(client, lease, usage, prompt_tokens)
-        self.counters.join(client, identity.weight, identity.counter)
+        self.counters.join(client, identity.weight, identity.counter, identity.groups)
         standing = self._clients.setdefault(client, _Client())
         standing.live += 1
         standing.waiting += 1
@@ -158,7 +162,9 @@ class Ledger:
         """
         request = self._requests[request_id]
         request.due += new_tokens
-        self.counters.join(request.client, identity.weight, identity.counter)
+        self.counters.join(
+            request.client, identity.weight, identity.counter, identity.groups
+        )
         self._wait(request)
 
     def admitted(self, request_id: str, prompt_tokens: int, cached: int) -> None:
@@ -239,11 +245,16 @@ class Ledger:
         """Return what changed since the last report: leases, and clients' charges.
 
         A lease with nothing waiting and nothing running has ended; it is reported this once
-        and dropped. Clients with live requests are always among the charges.
+        and dropped. Clients with live requests are always among the charges, and so are the groups
+        of all that are.
         """
         clients = self._gone.union(self._clients)
         self._gone.clear()
-        charged = {client: self.counters.charged(client) for client in clients}
+        charged = {
+            node: self.counters.charged(node)
+            for client in clients
+            for node in (client, *self.counters.groups_of(client))
+        }
         leases = []
         for lease in self._changed_leases:
             if lease is None:
@@ -275,6 +286,12 @@ class Ledger:
             return 0.0
         standing.looked_at = self._step
         return self.cost.of(0, self._take_from_tab(standing.admitted))
+
+    def _take_all_due(self) -> list[tuple[str, float]]:
+        """The same for all clients; O(running), and nothing but once a step."""
+        running = (self._requests.get(request) for request in self._tab)
+        clients = {request.client for request in running if request is not None}
+        return [(client, due) for client in clients if (due := self._take_due(client))]
 
     def _take_from_tab(self, requests: Mapping[str, _Request]) -> int:
         """Give their leases what is on the tab for these; return how many tokens."""

@@ -32,6 +32,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from fairness.grant_token import GrantToken
+from fairness.groups import is_group
 from fairness.store.breaker import BreakerOpenError
 from fairness.store.contract import (
     Call,
@@ -44,7 +45,7 @@ from fairness.store.contract import (
 )
 from fairness.store.session import Session
 from replicas.counter_lag import Lag, LagMeter
-from replicas.lease_book import Lease, LeaseBook
+from replicas.lease_book import Holding, Lease, LeaseBook
 
 logger = logging.getLogger(__name__)
 
@@ -231,6 +232,9 @@ class QueueLink:
             self._charged.pop(client, None)
             self._heard.pop(client, None)
         self._leaving = leaving & charged.keys()  # still live there: ask again
+        for group in [node for node in self._charged if is_group(node) and node not in charged]:
+            del self._charged[group]
+            self._heard.pop(group, None)
         self._charged.update(charged)
         self.kv_usage = answer["kv_usage"]
         self._book.fits = answer["fits"]
@@ -261,7 +265,7 @@ class QueueLink:
         for lease in self._unknown:
             holding = self._book.holding(lease)
             if holding is not None:
-                call.resync_lease(lease, holding.client, holding.weight, holding.usage)
+                _tell(call, holding)
         # The totals of leases and clients are of the same exchange, so counters that come back
         # for these charges can be told from what the engine has charged since (`marks`).
         marks, as_of = {}, self._exchanged_at
@@ -290,10 +294,10 @@ class QueueLink:
         """Say all that is known here; the settlements to say again."""
         call.resync_pool(self._pool)
         for holding in self._book.open_holdings():
-            call.resync_lease(holding.lease, holding.client, holding.weight, holding.usage)
+            _tell(call, holding)
         settled = self._book.settled_holdings()
         for holding in settled:
-            call.resync_lease(holding.lease, holding.client, holding.weight, holding.usage)
+            _tell(call, holding)
         for client, (counter, mark) in self._heard.items():
             call.resync_client(client, counter + self._charged.get(client, mark) - mark)
         return [(holding.lease, holding.usage) for holding in settled]
@@ -328,3 +332,9 @@ class QueueLink:
             self._for_engine.set()
         if unknown or len(self._book.settlements(CALL_LIMIT)) == CALL_LIMIT:
             self._for_store.set()
+
+
+def _tell(call: Call, holding: Holding) -> None:
+    call.resync_lease(
+        holding.lease, holding.client, holding.weight, holding.usage, holding.groups
+    )

@@ -43,26 +43,39 @@ Rules
        for the sake of others that came later, and a client that is always the most served
        finishes what it began. (The first in ``running`` never loses its memory while another
        runs, so there is progress even when all are protected.)
+    6. *Holding back.* Who takes the last free blocks soon costs others theirs, or is the one who
+       loses them, and what was computed is computed anew. So an admission must leave free what
+       those who run fill in the next ``hold_back`` steps: that many tokens for each. No more
+       than that lies idle while somebody waits who would fit, and not for long, since those who
+       run grow into it. Where nothing runs nothing is held back: there is always progress. Nor is
+       anything from a client that received less than one who runs by more than one running
+       request's part of the memory is worth: it is admitted into the last blocks, and rule 5 takes
+       the next from the most served. The holding back is done by vLLM's own ``watermark``. As a
+       setting that is a constant part of the memory, and stays the least held back; here it
+       follows the number of those who run. (``hold_back: 0`` leaves it alone.)
 
 Why it is right: at every admission the smallest counter of those who wait goes first, all
 service is in the counters before the next decision, and who comes back from idleness is
 lifted. Those are the conditions of the bound proved for VTC (OSDI 2024, theorem 4.4): two
 backlogged clients never differ by more than 2U in service. Counters also follow the global
-queue (see ``exchange``), so the batch keeps the cluster's order and not only its own.
+queue (see ``exchange``), so the batch keeps the cluster's order and not only its own. Holding back
+changes when somebody is admitted, not who: the memory is a little smaller.
 
 Cost per step: a dictionary entry per token made, a heap operation of O(log clients) per
-admission, and nothing for requests that only wait. A sort of ``running`` when memory is low. Those
+admission, and nothing for requests that only wait. When memory is low, a look at the counters of
+those who run, and a sort of them if some may be preempted. Those
 that wait for an event are asked whether it has come in every step that has room for one more, as
 in stock, but aside from the order and at half of stock's cost (``SkippedRequestQueue``).
 ``make bench-scheduler`` measures it all.
 
-Identity. The replica writes ``{"client", "lease", "weight", "counter"}`` under the key
+Identity. The replica writes ``{"client", "lease", "weight", "counter", "groups"}`` under the key
 ``fairlane`` into ``SamplingParams.extra_args``, or for pooling requests into
 ``PoolingParams.extra_kwargs`` (``vllm_xargs`` of an HTTP body ends there too: the replica
 must overwrite it always). See ``replicas.ledger.Identity``.
 
 Settings come as ``additional_config={"fairlane": {...}}`` of the engine's arguments: ``policy``
-(``vtc``, ``lcf`` or ``fcfs``), ``input_weight``, ``output_weight``, ``cached_input_weight``.
+(``vtc``, ``lcf`` or ``fcfs``), ``input_weight``, ``output_weight``, ``cached_input_weight``, and
+``hold_back`` (rule 6).
 
 Hooks. This class extends parts of vLLM that are not a public interface. ``HOOKS`` names them,
 with what is called so only up to 0.30 or only since in ``EITHER``; the start fails with a clear
@@ -77,7 +90,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from types import MethodType
 from typing import Any, TypeVar
 
@@ -88,7 +101,7 @@ from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request, RequestStatus, StreamingUpdate
 
 from fairness.cost import ServiceCost
-from fairness.policy import VTC, Key, Place, Policy, policy
+from fairness.policy import VTC, Key, Place, Policy, Standing, ahead, policy, standing
 from replicas.ledger import Identity, Ledger
 from replicas.room import RoomEstimate
 from replicas.waiting_queue import FairRequestQueue, ParkingRequestQueue, SkippedRequestQueue
@@ -97,6 +110,7 @@ Q = TypeVar("Q", bound=FairRequestQueue)
 
 SUPPORTED_VLLM = "0.28 to 0.33"
 PROTECTED_AFTER = 3  # preemptions; see rule 5
+HOLD_BACK = 12  # tokens for each running request; see rule 6
 HOOKS = (
     "schedule",
     "add_request",
@@ -133,12 +147,17 @@ class FairScheduler(AsyncScheduler):
                 "FairScheduler orders requests by client and needs vLLM's own scheduling policy "
                 f"to be 'fcfs', not {self.policy.value!r}"
             )
-        fair_policy, cost = read_settings(self.vllm_config.additional_config)
-        self._ledger = Ledger(cost)
+        settings = read_settings(self.vllm_config.additional_config)
+        fair_policy = settings.policy
+        self._ledger = Ledger(settings.cost)
         self._counters = self._ledger.counters
         self._counters.lifts = fair_policy.lifts
         self._fair_policy = fair_policy
         self._room = RoomEstimate()
+        self._hold_back = settings.hold_back
+        if not hasattr(self.kv_cache_manager, "watermark_blocks"):
+            raise unsupported("has no watermark_blocks in its kv_cache_manager")
+        self._least_held_back: int = self.kv_cache_manager.watermark_blocks  # vLLM's setting
         self._sizes = [
             group.kv_cache_spec.block_size for group in self.kv_cache_config.kv_cache_groups
         ]
@@ -162,12 +181,13 @@ class FairScheduler(AsyncScheduler):
         super().add_request(request)
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
-        """Build the next batch (rules 1, 2 and 5)."""
+        """Build the next batch (rules 1, 2, 5 and 6)."""
         if self._memory_is_low():
             self._put_most_served_last()
         if self._has_room():
             for queue in self._parking:
                 queue.wake(self._is_ready)
+            self.kv_cache_manager.watermark_blocks = self._blocks_held_back()
         output = super().schedule(*args, **kwargs)
         self._settle_pops()
         for queue in self._parking:
@@ -226,7 +246,8 @@ class FairScheduler(AsyncScheduler):
 
         Args:
             update: all keys are optional.
-                ``base``: {client: base}, see ``fairness.counters``; unknown clients are skipped.
+                ``base``: {client or group: base}, see ``fairness.counters``; unknown ones are
+                skipped.
                 ``policy``: the policy's name, to switch; ``None`` leaves it.
                 ``forget``: [client, ...], to drop those that are idle and fully reported.
 
@@ -236,11 +257,12 @@ class FairScheduler(AsyncScheduler):
             admitted and not ended (preempted ones too), and its tokens. Both 0: it has ended,
             and this is its last report.
             ``charged``: {client: weighted service charged here in total} for the clients that
-            have live requests or were charged since the last exchange. A client that was to be
+            have live requests or were charged since the last exchange, and for their groups. A client that was to be
             forgotten and is not in it is forgotten; its total starts from 0 if it returns.
             ``waiting``, ``running``: engine requests in the queues (preempted ones too), in
-            the batch. ``kv_usage``: 0 to 1. ``fits``: how many more requests its free blocks are
-            likely to hold, None before the first. ``preemptions``: since the start.
+            the batch. ``kv_usage``: 0 to 1. ``fits``: how many more requests the blocks are likely
+            to hold that are free and not held back, None before the first. ``preemptions``: since
+            the start.
 
         Raises:
             ValueError: the policy is unknown or a base is not a finite number.
@@ -249,18 +271,20 @@ class FairScheduler(AsyncScheduler):
             self._switch_policy(name)
         base = update.get("base") or {}
         self._ledger.set_bases(base)
-        for client in base:
-            self._reorder(client)
+        for node in base:
+            self._reorder(node)
         self._ledger.forget(update.get("forget") or ())
         leases, charged = self._ledger.report()
         running, waiting = self.get_request_counts()
+        held_back = self.kv_cache_manager.watermark_blocks if running else 0
+        free = self.kv_cache_manager.block_pool.get_num_free_blocks()
         return {
             "leases": leases,
             "charged": charged,
             "waiting": waiting,
             "running": running,
             "kv_usage": float(self.kv_cache_manager.usage),
-            "fits": self._room.fits(self.kv_cache_manager.block_pool.get_num_free_blocks()),
+            "fits": self._room.fits(max(0, free - held_back)),
             "preemptions": self._preemptions,
         }
 
@@ -293,6 +317,7 @@ class FairScheduler(AsyncScheduler):
         return kind(
             self._fair_policy,
             self._counters.counter,
+            self._counters.group_of,
             lambda request: self._ledger.client_of(request.request_id),
             self._popped.append,
             self._settle_pops,
@@ -325,7 +350,8 @@ class FairScheduler(AsyncScheduler):
     def _close(self, request: Request) -> None:
         client = self._ledger.ended(request.request_id, request.num_computed_tokens)
         if client is not None:
-            self._reorder(client)
+            for node in (client, *self._counters.groups_of(client)):
+                self._reorder(node)
 
     def _memory_is_low(self) -> bool:
         """Whether this step may have to preempt: running requests could ask for more than is free.
@@ -355,21 +381,53 @@ class FairScheduler(AsyncScheduler):
             wanted += -(-tokens // size) - -(-request.num_computed_tokens // size)
         return wanted
 
+    def _blocks_held_back(self) -> int:
+        """Return how many blocks a waiting request must leave free in this step (rule 6).
+
+        vLLM does the rest: it asks for its ``watermark_blocks`` where something runs.
+        """
+        blocks = sum(-(-self._hold_back * len(self.running) // size) for size in self._sizes)
+        if blocks <= self._least_held_back:
+            return self._least_held_back
+        free = self.kv_cache_manager.block_pool.get_num_free_blocks()
+        step = sum(self.max_num_scheduled_tokens // size + 1 for size in self._sizes)
+        if free >= blocks + step:  # no need to look closer, as for most steps
+            return blocks
+        queues = [queue for queue in self._queues if queue]
+        if queues:
+            first = min(queues, key=FairRequestQueue.first_key).peek_request()
+            if self._is_far_behind(first, free):
+                return self._least_held_back
+        return blocks
+
+    def _is_far_behind(self, request: Request, free: int) -> bool:
+        """Whether a client that runs was served more than this one's, by a request's worth.
+
+        The bound lets two clients differ by twice what all of memory is worth in output tokens,
+        ``w_q M``. A request's worth is what a running request holds of that, in the mean.
+        """
+        client_of = self._ledger.client_of
+        mine = self._standing(client_of(request.request_id))
+        clients = {client_of(running.request_id) for running in self.running}
+        most = max(ahead(self._standing(client), mine) for client in clients)
+        tokens = (self.kv_cache_config.num_blocks - free) / sum(1 / size for size in self._sizes)
+        worth = self._ledger.cost.of(0, tokens / len(self.running))
+        return most > worth
+
     def _put_most_served_last(self) -> None:
         """Put ``running`` in policy order: vLLM preempts from its end (rule 5).
 
         The sort is stable, so each client's requests stay in the order of their admission. Those
         that are protected come first, as if their clients had never been served.
         """
-        client_of, counter = self._ledger.client_of, self._counters.counter
+        client_of = self._ledger.client_of
         order = self._fair_policy.key
 
         def key(request: Request) -> tuple[Key, Key]:
-            client = client_of(request.request_id)
             protected = request.num_preemptions >= PROTECTED_AFTER
             return (
-                order(-math.inf if protected else 0.0, "", NOWHERE),
-                order(counter(client), client, NOWHERE),
+                order((-math.inf if protected else 0.0, ""), NOWHERE),
+                order(self._standing(client_of(request.request_id)), NOWHERE),
             )
 
         self.running.sort(key=key)
@@ -380,10 +438,13 @@ class FairScheduler(AsyncScheduler):
         for queue in self._queues:
             queue.set_policy(self._fair_policy)
 
-    def _reorder(self, client: str) -> None:
-        """Take note that a client's counter may have gone down."""
+    def _standing(self, client: str) -> Standing:
+        return standing(client, self._counters.group_of(client), self._counters.counter)
+
+    def _reorder(self, node: str) -> None:
+        """Take note that the counter of a client or a group may have gone down."""
         for queue in self._queues:
-            queue.reorder(client)
+            queue.reorder(node)
 
 
 def identity_of(request: Request | StreamingUpdate) -> Identity:
@@ -396,8 +457,17 @@ def identity_of(request: Request | StreamingUpdate) -> Identity:
     return Identity.read((extra or {}).get(KEY))
 
 
-def read_settings(additional_config: Any) -> tuple[Policy, ServiceCost]:
-    """Return the policy and the cost that ``additional_config["fairlane"]`` asks for.
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What ``additional_config["fairlane"]`` may say."""
+
+    policy: Policy
+    cost: ServiceCost
+    hold_back: int  # tokens for each running request; see rule 6
+
+
+def read_settings(additional_config: Any) -> Settings:
+    """Return the settings that ``additional_config["fairlane"]`` asks for.
 
     Raises:
         ValueError: a setting is unknown or has an impossible value.
@@ -407,12 +477,15 @@ def read_settings(additional_config: Any) -> tuple[Policy, ServiceCost]:
     order = policy(given.pop("policy", VTC.name))
     names = [weight.name for weight in fields(ServiceCost)]
     weights = {name: float(given.pop(name)) for name in names if name in given}
+    hold_back = int(given.pop("hold_back", HOLD_BACK))
+    if hold_back < 0:
+        raise ValueError(f"hold_back must not be below 0, not {hold_back}")
     if given:
         raise ValueError(
             f"unknown settings in additional_config[{KEY!r}]: {', '.join(sorted(given))}; "
-            f"there are: policy, {', '.join(names)}"
+            f"there are: policy, {', '.join(names)}, hold_back"
         )
-    return order, ServiceCost(**weights)
+    return Settings(order, ServiceCost(**weights), hold_back)
 
 
 def check_hooks(base: type) -> None:

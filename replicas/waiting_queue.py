@@ -22,6 +22,7 @@ class FairRequestQueue(RequestQueue):
         self,
         policy: Policy,
         counter: Callable[[str], float],
+        group_of: Callable[[str], str],
         client_of: Callable[[Request], str],
         on_pop: Callable[[Request], None],
         before_choice: Callable[[], None],
@@ -32,14 +33,17 @@ class FairRequestQueue(RequestQueue):
 
         Args:
             policy: the order; see ``fairness.policy``.
-            counter: gives a client's counter now.
+            counter: gives a client's counter now, and a group's.
+            group_of: gives the group that a client stands in.
             client_of: says whose request it is.
             on_pop: is told of every pop. A pop is not yet an admission.
             before_choice: brings the counters up to date. Called whenever somebody asks who is
                 first.
             rank: which queue goes first among requests that the policy finds equal.
         """
-        self._queue: FairQueue[Request] = FairQueue(policy, counter, rank=rank)
+        self._queue: FairQueue[Request] = FairQueue(
+            policy, counter, group_of=group_of, rank=rank
+        )
         self._client_of = client_of
         self._on_pop = on_pop
         self._before_choice = before_choice
@@ -87,9 +91,9 @@ class FairRequestQueue(RequestQueue):
         self._before_choice()
         return self._queue.first_key()
 
-    def reorder(self, client: str) -> None:
-        """Take note that a client's counter went down."""
-        self._queue.reorder(client)
+    def reorder(self, node: str) -> None:
+        """Take note that the counter of a client or a group went down."""
+        self._queue.reorder(node)
 
     def set_policy(self, policy: Policy) -> None:
         """Order by another policy from now on."""
@@ -122,6 +126,7 @@ class ParkingRequestQueue(FairRequestQueue):
         self,
         policy: Policy,
         counter: Callable[[str], float],
+        group_of: Callable[[str], str],
         client_of: Callable[[Request], str],
         on_pop: Callable[[Request], None],
         before_choice: Callable[[], None],
@@ -130,7 +135,7 @@ class ParkingRequestQueue(FairRequestQueue):
         is_blocked: Callable[[Request], bool],
     ) -> None:
         """Make an empty queue; ``is_blocked`` says whether a request waits for an outside event."""
-        super().__init__(policy, counter, client_of, on_pop, before_choice, rank=rank)
+        super().__init__(policy, counter, group_of, client_of, on_pop, before_choice, rank=rank)
         self._is_blocked = is_blocked
         self._parked: dict[Request, Place] = {}
         self._left: dict[Request, Place] = {}  # where those stood that were popped in this step

@@ -169,6 +169,7 @@ class RouterApp:
                 weight=turn.client.weight,
                 counter=grant.counter,
                 priority=turn.priority,
+                groups=grant.groups,
             )
             try:
                 await self._relay(exchange, grant.url, token, turns, body=body, turn=turn)

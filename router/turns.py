@@ -26,6 +26,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 
+from fairness.groups import Group
 from fairness.store.breaker import BreakerOpenError
 from fairness.store.coalescer import Coalescer
 from fairness.store.contract import (
@@ -302,6 +303,7 @@ class Turns:
             turn.size,
             attempt=turn.attempt,
             priority=turn.priority,
+            groups=(Group(f"{group.name}/", group.weight) for group in client.groups),
         )
         if self._stand_in is None:
             self._in_store.add(turn.request)

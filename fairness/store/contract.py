@@ -43,14 +43,6 @@ class Sender:
     name: str
 
 
-class GroupCounter(NamedTuple):
-    """A group in the tree of clients (`fairness.groups`), and its counter in the global queue."""
-
-    name: str
-    weight: float
-    counter: float
-
-
 @dataclass(frozen=True, slots=True)
 class Grant:
     """Request `request` goes to `replica` at `url`, as lease `lease`.
@@ -64,7 +56,7 @@ class Grant:
     replica: str
     url: str
     counter: float
-    groups: tuple[GroupCounter, ...] = ()
+    groups: tuple[Group, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,10 +172,10 @@ class Call:
         who waits stands below where it lets newcomers start. O(backlogged clients), once a loss."""
         self.verbs.append(("resync_pool", state.virtual_time, state.policy, state.policy_version))
 
-    def resync_client(self, client: str, counter: float, groups: Iterable[Group] = ()) -> None:
-        """Replica, after a loss: the counter of the client, or of a group (then without `groups`),
-        was at least this. Merges by max."""
-        self.verbs.append(("resync_client", client, counter, *_flat(groups)))
+    def resync_client(self, node: str, counter: float) -> None:
+        """Replica, after a loss and after `resync_lease`, which says where clients stand: the
+        counter of this client or group was at least this. Merges by max."""
+        self.verbs.append(("resync_client", node, counter))
 
     def resync_lease(
         self,

@@ -17,7 +17,7 @@ import math
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 
-from fairness.groups import ROOT
+from fairness.groups import ROOT, Group
 from fairness.lowest_first import LowestFirst
 from fairness.prediction import PoolAverage
 from fairness.store.contract import (
@@ -26,7 +26,6 @@ from fairness.store.contract import (
     CallRefusedError,
     ClientState,
     Grant,
-    GroupCounter,
     GroupState,
     PoolState,
     QueueSettings,
@@ -35,7 +34,7 @@ from fairness.store.contract import (
     Sender,
     Usage,
 )
-from fairness.store.memory_tree import Client, Group, Tree
+from fairness.store.memory_tree import Client, GroupNode, Tree
 
 LEARNING_RATE = 0.05  # as in lua/settle.lua
 FIRST_TOKENS_PER_BYTE = 0.25
@@ -371,10 +370,8 @@ class MemoryPool:
             self._set_policy(policy, version)
         self._tree.raise_virtual_time(virtual_time)
 
-    def _do_resync_client(self, name: str, counter: float, *groups: Argument) -> None:
+    def _do_resync_client(self, name: str, counter: float) -> None:
         node = self._tree.node(name)
-        if isinstance(node, Client) and not node.waiting:
-            self._tree.join_groups(node, groups)
         self._tree.begin(node)
         self._tree.set_counter(node, max(counter, node.counter))
 
@@ -648,9 +645,9 @@ class MemoryPool:
             replica.url if replica else "",
             self._tree.counter(client),
             tuple(
-                GroupCounter(group.name, group.weight, self._tree.counter(group))
+                Group(group.name, group.weight, self._tree.counter(group))
                 for group in reversed([*self._tree.with_groups(self._tree.parent(client))])
-                if isinstance(group, Group)
+                if isinstance(group, GroupNode)
             ),
         )
 

@@ -34,7 +34,7 @@ class Client:
 
 
 @dataclass(slots=True)
-class Group:
+class GroupNode:
     """A group, or the root. waiting: how many of those in it are `backlogged`; running: leases of
     its clients. v, last_left: the highest level that any of them was lifted from, and who stopped
     waiting last."""
@@ -50,7 +50,7 @@ class Group:
     last_left: str | None = None
 
 
-Node = Client | Group
+Node = Client | GroupNode
 
 
 class Tree:
@@ -62,7 +62,7 @@ class Tree:
         self.servers = 0  # live replicas, as of the last heartbeat
         self.lifts = True  # what the policy in force says
         self.clients: dict[str, Client] = {}
-        self.root = Group(ROOT, ROOT, LowestFirst(self._counter_of))
+        self.root = GroupNode(ROOT, ROOT, LowestFirst(self._counter_of))
         self.groups = {ROOT: self.root}
 
     def client(self, name: str) -> Client:
@@ -76,7 +76,7 @@ class Tree:
         """The client or group of this name."""
         return self._group(name) if is_group(name) else self.client(name)
 
-    def parent(self, node: Node) -> Group:
+    def parent(self, node: Node) -> GroupNode:
         """The group that a node stands in, or the root."""
         return self.root if node.parent == ROOT else self._group(node.parent)
 
@@ -96,7 +96,7 @@ class Tree:
         """Its counter; of an unknown one, where it would start."""
         return node.counter if self.known(node) else self._start(self.parent(node))
 
-    def level(self, group: Group) -> float:
+    def level(self, group: GroupNode) -> float:
         """V, as it would be at a lift now."""
         if not self.lifts:
             return group.v
@@ -208,16 +208,16 @@ class Tree:
     def _counter_of(self, name: str) -> float:
         return self.groups[name].counter if is_group(name) else self.clients[name].counter
 
-    def _group(self, name: str) -> Group:
+    def _group(self, name: str) -> GroupNode:
         group = self.groups.get(name)
         if group is None:
-            group = Group(name, parent_of_group(name), LowestFirst(self._counter_of))
+            group = GroupNode(name, parent_of_group(name), LowestFirst(self._counter_of))
             self.groups[name] = group
         return group
 
-    def _lift(self, group: Group) -> float:
+    def _lift(self, group: GroupNode) -> float:
         group.v = self.level(group)
         return self._start(group)
 
-    def _start(self, group: Group) -> float:
+    def _start(self, group: GroupNode) -> float:
         return group.v - self._burst * self.servers

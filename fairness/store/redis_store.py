@@ -21,14 +21,13 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError, ResponseError
 from redis.typing import EncodableT
 
-from fairness.groups import ROOT, parent_of_group
+from fairness.groups import ROOT, Group, parent_of_group
 from fairness.store.connection import SCHEMA
 from fairness.store.contract import (
     Call,
     CallRefusedError,
     ClientState,
     Grant,
-    GroupCounter,
     GroupState,
     PoolState,
     QueueSettings,
@@ -103,15 +102,15 @@ def _pool(flat: list[str]) -> PoolState:
 
 def _grants(flat: list[str]) -> tuple[Grant, ...]:
     return tuple(
-        Grant(request, lease, replica, url, float(counter), _group_counters(groups))
+        Grant(request, lease, replica, url, float(counter), _groups(groups))
         for request, lease, replica, url, counter, groups in zip(*[iter(flat)] * 6, strict=True)
     )
 
 
-def _group_counters(told: str) -> tuple[GroupCounter, ...]:
+def _groups(told: str) -> tuple[Group, ...]:
     lines = (line.split(" ", 2) for line in told.split("\n")[:-1])
     return tuple(
-        GroupCounter(name, float(weight), float(counter)) for weight, counter, name in lines
+        Group(name, float(weight), float(counter)) for weight, counter, name in lines
     )
 
 

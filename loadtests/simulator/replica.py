@@ -123,10 +123,12 @@ class Replica:
 
     def accept(self, job: Job, grant: Grant) -> None:
         """A request comes with its grant."""
-        token = GrantToken(grant.lease, job.client, self.name, 0.0, job.weight, grant.counter)
+        token = GrantToken(
+            grant.lease, job.client, self.name, 0.0, job.weight, grant.counter, groups=grant.groups
+        )
         self._leases[job] = self._book.open(token)
         self.engine.catch_up()
-        self._line.add(job, Identity(job.client, grant.lease, job.weight, grant.counter))
+        self._line.add(job, Identity(job.client, grant.lease, job.weight, grant.counter, grant.groups))
         self.engine.wake()
         self.wake()
         self._time_charges()

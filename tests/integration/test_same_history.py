@@ -175,7 +175,7 @@ class Both(RuleBasedStateMachine):
         lease = self.some_lease(data, replica)
         groups = data.draw(st.sampled_from(GROUPS))
         call.resync_lease(lease, client, data.draw(weights), data.draw(usages), groups)
-        call.resync_client(client, counter, groups)
+        call.resync_client(client, counter)
         call.resync_client(data.draw(st.sampled_from(["a/", "a/1/"])), counter)
         self.send(replica, call, True)
 

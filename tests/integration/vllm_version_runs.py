@@ -18,7 +18,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-TESTS = "tests/unit/replicas/test_scheduler.py"
+TESTS = ("tests/unit/replicas/test_scheduler.py", "tests/unit/replicas/test_hold_back.py")
 LOG = "tests.log"
 OPTIONS = ("-q", "-p", "no:cacheprovider", "-W", "ignore")
 AT_A_TIME = 2
@@ -76,7 +76,7 @@ def _run(folder: Path) -> None:
         import vllm
 
         print("vLLM", vllm.__version__, flush=True)
-        status = pytest.main([TESTS, *OPTIONS])
+        status = pytest.main([*TESTS, *OPTIONS])
         print("exit status", int(status), flush=True)
     finally:
         sys.stdout.flush()

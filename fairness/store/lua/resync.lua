@@ -19,10 +19,9 @@ verbs.resync_pool = function(v, policy, version)
   end
 end
 
--- resync_client CLIENT COUNTER [WEIGHT GROUP]..: its counter was at least this. (Or a group's.)
-verbs.resync_client = function(name, counter, ...)
+-- resync_client NAME COUNTER: the counter of a client or a group was at least this.
+verbs.resync_client = function(name, counter)
   local node = node_named(name)
-  if name:sub(-1) ~= '/' and node.waiting == 0 then join_groups(node, ...) end
   begin(node)
   set_counter(node, math.max(tonumber(counter), node.counter))
 end

@@ -10,6 +10,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from vllm.v1.core.kv_cache_manager import KVCacheManager
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.request_queue import SchedulingPolicy, create_request_queue
 from vllm.v1.request import RequestStatus
@@ -26,7 +27,8 @@ from replicas.scheduler import (
     publish_exchange,
 )
 
-FCFS = {"policy": "fcfs"}
+STOCK = {"policy": "fcfs", "hold_back": 0}
+KEEP_NOTHING = {"hold_back": 0}  # where a test wants preemptions
 
 
 def fair(**kwargs) -> FakeEngine:
@@ -186,7 +188,7 @@ def test_requests_that_are_not_ready_keep_their_places_and_cost_the_order_nothin
 
 
 def test_who_becomes_ready_in_the_middle_of_a_line_goes_back_to_the_middle():
-    engine = fair(slots=1, settings=FCFS)
+    engine = fair(slots=1, settings=STOCK)
     sent = [engine.send("a", output=2, ready=False) for _ in range(6)]
     for number in (0, 1, 3, 5):
         engine.make_ready(sent[number])
@@ -271,7 +273,7 @@ def test_fcfs_is_exactly_stock(seed, run_ahead):
         "prefix_cache": seed % 2 == 0,
         "run_ahead": run_ahead,
     }
-    engine = fair(settings=FCFS, **tight)
+    engine = fair(settings=STOCK, **tight)
     assert drive(engine, seed) == drive(stock(**tight), seed)
     assert engine.exchange()["preemptions"] > 0
     assert_nothing_is_left(engine)
@@ -279,7 +281,7 @@ def test_fcfs_is_exactly_stock(seed, run_ahead):
 
 def test_a_single_client_is_served_as_stock_would():
     tight = {"slots": 6, "batch_tokens": 100, "blocks": 20}
-    ours, theirs = fair(**tight), stock(**tight)
+    ours, theirs = fair(settings=KEEP_NOTHING, **tight), stock(**tight)
     for engine in (ours, theirs):
         rng = random.Random(0)
         for _ in range(80):
@@ -482,7 +484,7 @@ def test_the_most_served_clients_youngest_request_is_preempted_and_pays_once():
 def test_nothing_is_preempted_before_the_most_served_are_put_last(run_ahead, drafts):
     """The look at memory may be wrong in one direction only."""
     tight = {"slots": 6, "batch_tokens": 100, "blocks": 20, "run_ahead": run_ahead}
-    engine = fair(drafts=drafts, accepted=drafts // 2, **tight)
+    engine = fair(drafts=drafts, accepted=drafts // 2, settings=KEEP_NOTHING, **tight)
     scheduler = engine.scheduler
     sorted_in_this_step: list[bool] = []
     look, preempt = scheduler._memory_is_low, scheduler._preempt_request
@@ -775,7 +777,7 @@ def test_forgetting_keeps_clients_with_live_requests():
 
 
 def test_the_policy_is_switched_while_running():
-    engine = fair(slots=1, settings=FCFS)
+    engine = fair(slots=1, settings=STOCK)
     for _ in range(3):
         engine.send("a", output=1)
     engine.send("b", output=1)
@@ -877,11 +879,25 @@ def test_queues_that_it_does_not_know_are_named():
         FakeEngine(Other)
 
 
+def test_a_memory_without_a_watermark_is_named(monkeypatch):
+    make = KVCacheManager.__init__
+
+    def make_without(self, *args, **kwargs) -> None:
+        make(self, *args, **kwargs)
+        del self.watermark_blocks
+
+    monkeypatch.setattr(KVCacheManager, "__init__", make_without)
+    with pytest.raises(UnsupportedVLLMError, match=r" has no watermark_blocks "):
+        fair()
+
+
 def test_settings_that_make_no_sense_are_refused():
     with pytest.raises(ValueError, match="choose one of: vtc, lcf, fcfs"):
         fair(settings={"policy": "lottery"})
     with pytest.raises(ValueError, match=r"unknown settings .*: polcy; there are: policy"):
         fair(settings={"polcy": "vtc"})
+    with pytest.raises(ValueError, match="hold_back must not be below 0"):
+        fair(settings={"hold_back": -1})
     with pytest.raises(ValueError, match="'fcfs', not 'priority'"):
         fair(scheduling_policy="priority")
 
