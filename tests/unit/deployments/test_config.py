@@ -25,7 +25,7 @@ def args_of(name: str) -> dict[str, Any]:
 
 def test_local_has_development_clients() -> None:
     config = AppConfig(**args_of("local.yaml"))
-    clients = {client.name: client for _, client in config.client_keys()}
+    clients = {client.name: client for client in config.configured().clients}
     assert {name: client.weight for name, client in clients.items()} == {
         "alice": 1,
         "bob": 1,
@@ -36,7 +36,7 @@ def test_local_has_development_clients() -> None:
 
 def test_gpu_has_no_keys_and_no_embedded_store() -> None:
     config = AppConfig(**args_of("gpu.yaml"))
-    assert config.client_keys() == ()
+    assert config.configured().keys == ()
     assert config.admin_hashes() == ()
     assert config.store.url.startswith("redis://")
 
