@@ -29,7 +29,5 @@ def weight(text: str) -> float:
     except ValueError:
         value = math.nan
     if not 0 < value < math.inf:
-        raise ArgumentTypeError(
-            f"{text!r} is no weight: write a number above zero, such as 1 or 0.5"
-        )
+        raise ArgumentTypeError(f"{text!r} is no weight: write a number above zero, such as 0.5")
     return value

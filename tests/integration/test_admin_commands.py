@@ -14,6 +14,7 @@ import pytest_asyncio
 from deployments import cli
 from router.admin.port import AdminPort
 from tests.integration.directories import until
+from tests.integration.servers import Server
 from tests.integration.test_admin import ADMIN, Router, router
 
 pytestmark = pytest.mark.integration
@@ -41,19 +42,17 @@ class Terminal:
 
 @pytest_asyncio.fixture
 async def terminal(
-    valkey_url: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> AsyncIterator[Terminal]:
-    key = tmp_path / "key"
-    key.write_text(f"{ADMIN}\n")
-    async with router(valkey_url) as one:
-        port = AdminPort(one.guard, "127.0.0.1", 0)
-        monkeypatch.setenv("FAIRLANE_BASE_URL", f"http://127.0.0.1:{port.port}")
-        monkeypatch.setenv("FAIRLANE_ADMIN_KEY", ADMIN)
-        yield Terminal(one, monkeypatch, capsys)
-        await port.stop()
+    with Server(tmp_path) as server:
+        async with router(server.url) as one:
+            port = AdminPort(one.guard, "127.0.0.1", 0)
+            monkeypatch.setenv("FAIRLANE_BASE_URL", f"http://127.0.0.1:{port.port}")
+            monkeypatch.setenv("FAIRLANE_ADMIN_KEY", ADMIN)
+            yield Terminal(one, monkeypatch, capsys)
+            await port.stop()
 
 
 async def test_a_client_s_life(terminal: Terminal) -> None:
