@@ -25,7 +25,10 @@ def test_changes_of_a_client_or_its_groups_forget_its_keys() -> None:
     cache.forget(["group:acme"])
     assert [cache.get(key) is None for key in "1234"] == [True, True, True, False]
     cache.forget(["client:carol"])
+    assert [cache.get(key) for key in "1234"] == [None] * 4
     assert len(cache) == 0
+    cache.put("1", entry("alice", "acme"))  # as it is now
+    assert cache.get("1") is not None
 
 
 def test_any_change_may_give_somebody_a_key_that_was_nobody_s() -> None:

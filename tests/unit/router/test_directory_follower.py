@@ -32,9 +32,11 @@ class Store:
         self.values.append(self.values[-1] | {subject: self.clock})
 
     def lose(self, entries: int) -> None:
-        """Fail over to a server that has not heard of the last changes."""
-        entries = min(entries, len(self.values) - 1, len(self.log))
-        if entries:
+        """Fail over to a server that has not heard of the last changes. (A log that was trimmed is
+        far longer than what is lost: something of it is left.)"""
+        trimmed = len(self.log) < len(self.values) - 1
+        entries = min(entries, len(self.log) - trimmed)
+        if entries > 0:
             del self.log[-entries:]
             del self.values[-entries:]
 
@@ -63,7 +65,7 @@ steps = st.lists(
 
 
 @given(steps)
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=500, deadline=None)
 def test_after_reading_the_log_all_that_is_remembered_is_true(history: list[tuple]) -> None:
     """Lookups are asked, and heard of later, in any order with all else."""
     store, follower = Store(), Follower()
