@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import secrets
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,10 +50,10 @@ class RouterSettings:
 
 
 def show_audit() -> None:
-    """Have the lines of the audit log written to standard error, which Ray keeps; every other
-    logger's go there from warnings on."""
+    """Have the lines of the audit log written to the process's own standard error, a file of Ray's.
+    (What Serve puts in place of it keeps lines in memory, up to a thousand.)"""
     if not audit_log.handlers:
-        handler = logging.StreamHandler()
+        handler = logging.StreamHandler(sys.__stderr__)
         handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(message)s"))
         audit_log.addHandler(handler)
         audit_log.setLevel(logging.INFO)

@@ -81,7 +81,8 @@ class AdminApi:
 
     def _why(self, answer: httpx.Response) -> str:
         try:
-            message = str(answer.json()["error"]["message"])
+            error = answer.json()["error"]
+            message, code = str(error["message"]), error["code"]
         except (ValueError, KeyError, TypeError):
             return (
                 f"{self._url} answered {answer.status_code}, and not as Fairlane does; "
@@ -89,6 +90,8 @@ class AdminApi:
             )
         if answer.status_code == 401:
             return f"{message}: {self._url} does not take this admin key"
+        if code == 404:  # not even the path is known there
+            return f"{message}. Is the admin API on a port of its own there (`admin.port`)?"
         return message
 
 

@@ -68,12 +68,14 @@ def test_errors_say_what_to_do() -> None:
     def unreachable(request: httpx.Request) -> httpx.Response:
         raise httpx.ConnectError("Connection refused")
 
-    def error(status: int) -> Handler:
-        body = {"error": {"message": "the mend", "type": "x", "param": None, "code": None}}
+    def error(status: int, code: str | int = "x") -> Handler:
+        body = {"error": {"message": "the mend", "type": "x", "param": None, "code": code}}
         return lambda request: httpx.Response(status, json=body)
 
     assert "--base-url" in why(unreachable)
     assert why(error(409)) == "the mend"
+    assert why(error(404, "client_not_found")) == "the mend"
+    assert "admin.port" in why(error(404, 404))
     assert "does not take this admin key" in why(error(401))
     assert "not as Fairlane does" in why(lambda request: httpx.Response(502, text="<html>"))
     assert "not as Fairlane does" in why(lambda request: httpx.Response(404, json=[]))
