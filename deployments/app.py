@@ -52,8 +52,10 @@ def _router(config: AppConfig, store: StoreSettings, pools: list[Application]) -
         policy=config.policy,
         build=secrets.token_hex(8),
         queue=config.queue_settings(),
-        keys=config.client_keys(),
+        clients=config.configured(),
         admin_key_hashes=config.admin_hashes(),
+        admin_host=config.admin.host,
+        admin_port=config.admin.port,
         fail_closed=config.store.fail_closed,
         limits=Limits(config.router.max_body_bytes, config.router.max_wait_s),
     )

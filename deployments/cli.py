@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from deployments import loadtest
+from deployments.admin.commands import add_commands
 from router.clients import hash_key
 
 LOCAL = Path(__file__).with_name("local.yaml")
@@ -56,6 +57,8 @@ def main() -> None:
         "The key is read from the terminal or from standard input, never from the command line.",
     )
     hasher.set_defaults(run=_hash_key)
+
+    add_commands(commands)
 
     arguments = parser.parse_args()
     sys.exit(arguments.run(arguments))

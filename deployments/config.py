@@ -10,11 +10,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 
 from fairness.cost import ServiceCost
+from fairness.groups import is_group
 from fairness.prediction import Prediction
 from fairness.store.address import Address, parse
 from fairness.store.contract import QueueSettings
 from fairness.store.settings import Credentials, StoreSettings, Tls
-from router.clients import Client, hash_key
+from router.clients import Client, Configured, Group, hash_key
+from router.directory.records import GROUP_NAME, lineage, organisation_of
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 EMBEDDED = "embedded"
@@ -162,12 +164,20 @@ def _parsed_url(name: str, url: str) -> Address:
         raise ValueError(f"{name}: {error}") from None
 
 
+class GroupConfig(Strict):
+    """An organisation (`acme`), or a team of one (`acme/ml`)."""
+
+    name: str = Field(pattern=f"^{GROUP_NAME}$")
+    weight: float = Field(default=1.0, gt=0)
+
+
 class ClientConfig(Strict):
-    """One client: who is billed for service. keys: in the clear, for development;
-    key_hashes: SHA-256 of a key in hex (`fairlane hash-key`)."""
+    """One client: who is billed for service. group: the name of the one it is in. keys: in the
+    clear, for development; key_hashes: SHA-256 of a key in hex (`fairlane hash-key`)."""
 
     name: str = Field(min_length=1, max_length=128)
     weight: float = Field(default=1.0, gt=0)
+    group: str | None = None
     keys: tuple[str, ...] = ()
     key_hashes: tuple[str, ...] = ()
 
@@ -176,9 +186,24 @@ class ClientConfig(Strict):
     def _are_hashes(cls, hashes: tuple[str, ...]) -> tuple[str, ...]:
         return _checked_hashes(hashes)
 
+    @field_validator("name")
+    @classmethod
+    def _is_no_group(cls, name: str) -> str:
+        if is_group(name):
+            raise ValueError("a client's name can't end in a slash: that is how groups are told")
+        return name
+
     def hashes(self) -> list[str]:
         """Hashes of all its keys."""
         return [*self.key_hashes, *map(hash_key, self.keys)]
+
+
+class AdminConfig(Strict):
+    """Where the admin API listens: on a port of its own, of every machine that runs a router, or
+    without a port under /admin of the ingress."""
+
+    port: int | None = Field(default=None, ge=1, le=65535)
+    host: str = Field(default="127.0.0.1", min_length=1)
 
 
 class RouterConfig(Strict):
@@ -231,7 +256,9 @@ class AppConfig(Strict):
     store: StoreConfig = StoreConfig()
     router: RouterConfig = RouterConfig()
     pools: tuple[PoolConfig, ...] = Field(min_length=1)
+    groups: tuple[GroupConfig, ...] = ()
     clients: tuple[ClientConfig, ...] = ()
+    admin: AdminConfig = AdminConfig()
     admin_keys: tuple[str, ...] = ()
     admin_key_hashes: tuple[str, ...] = ()
 
@@ -243,22 +270,45 @@ class AppConfig(Strict):
     @model_validator(mode="after")
     def _nothing_twice(self) -> AppConfig:
         for what, names in (
+            ("group", [group.name for group in self.groups]),
             ("client", [client.name for client in self.clients]),
             ("model", [pool.model_id for pool in self.pools]),
-            ("key", [key for client in self.clients for key in client.hashes()]),
+            (
+                "key",
+                [key for client in self.clients for key in client.hashes()]
+                + [*self.admin_hashes()],
+            ),
         ):
             if len(set(names)) < len(names):
                 shown = "" if what == "key" else f": {', '.join(sorted(names))}"
                 raise ValueError(f"the same {what} stands in the configuration twice{shown}")
         return self
 
-    def client_keys(self) -> tuple[tuple[str, Client], ...]:
-        """(hash, client) of every key."""
-        return tuple(
-            (hashed, Client(client.name, client.weight))
+    @model_validator(mode="after")
+    def _groups_are_there(self) -> AppConfig:
+        names = {group.name for group in self.groups}
+        needed = [(group.name, organisation_of(group.name)) for group in self.groups]
+        needed += [(client.name, client.group or "") for client in self.clients]
+        for who, group in needed:
+            if group and group not in names:
+                raise ValueError(f"{who} is in the group {group}, which is not under `groups`")
+        return self
+
+    def configured(self) -> Configured:
+        """Clients, groups and keys, as routers are given them."""
+        groups = {group.name: Group(group.name, group.weight) for group in self.groups}
+        clients = {
+            client.name: Client(
+                client.name,
+                client.weight,
+                tuple(groups[path] for path in lineage(client.group or "")),
+            )
             for client in self.clients
-            for hashed in client.hashes()
+        }
+        keys = tuple(
+            (hashed, clients[client.name]) for client in self.clients for hashed in client.hashes()
         )
+        return Configured(tuple(clients.values()), tuple(groups.values()), keys)
 
     def admin_hashes(self) -> tuple[str, ...]:
         """Hashes of the admin keys."""

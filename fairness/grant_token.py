@@ -28,8 +28,8 @@ class GrantToken:
     """The content of a token.
 
     lease: empty for a pass, which may use nothing of the engine (models, tokenize).
-    weight, counter, groups: the client's, for the order inside the batch. priority: the request's, in its
-    client's line there. expires: Unix seconds.
+    weight, counter, groups: the client's, for the order inside the batch. priority: the request's,
+    in its client's line there. expires: Unix seconds.
     """
 
     lease: str

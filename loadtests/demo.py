@@ -47,7 +47,7 @@ OUT_DIR = Path(".local/demo")
 POLICIES = ("vtc", "fcfs")
 CLIENTS = ("alice", "bob")
 AS_CONFIGURED = "as configured"
-ADMIN_POLICY_PATH = "/fairness/policy"
+ADMIN_POLICY_PATH = "/admin/queue/policy"
 WARM_UP_S = 3.0
 BETWEEN_S = 2.0
 

@@ -162,9 +162,7 @@ class Ledger:
         """
         request = self._requests[request_id]
         request.due += new_tokens
-        self.counters.join(
-            request.client, identity.weight, identity.counter, identity.groups
-        )
+        self.counters.join(request.client, identity.weight, identity.counter, identity.groups)
         self._wait(request)
 
     def admitted(self, request_id: str, prompt_tokens: int, cached: int) -> None:

@@ -335,6 +335,4 @@ class QueueLink:
 
 
 def _tell(call: Call, holding: Holding) -> None:
-    call.resync_lease(
-        holding.lease, holding.client, holding.weight, holding.usage, holding.groups
-    )
+    call.resync_lease(holding.lease, holding.client, holding.weight, holding.usage, holding.groups)

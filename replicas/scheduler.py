@@ -257,8 +257,9 @@ class FairScheduler(AsyncScheduler):
             admitted and not ended (preempted ones too), and its tokens. Both 0: it has ended,
             and this is its last report.
             ``charged``: {client: weighted service charged here in total} for the clients that
-            have live requests or were charged since the last exchange, and for their groups. A client that was to be
-            forgotten and is not in it is forgotten; its total starts from 0 if it returns.
+            have live requests or were charged since the last exchange, and for their groups. A
+            client that was to be forgotten and is not in it is forgotten; its total starts from 0
+            if it returns.
             ``waiting``, ``running``: engine requests in the queues (preempted ones too), in
             the batch. ``kv_usage``: 0 to 1. ``fits``: how many more requests the blocks are likely
             to hold that are free and not held back, None before the first. ``preemptions``: since
@@ -316,8 +317,7 @@ class FairScheduler(AsyncScheduler):
     def _fair_queue(self, kind: type[Q], **settings: Any) -> Q:
         return kind(
             self._fair_policy,
-            self._counters.counter,
-            self._counters.group_of,
+            self._counters,
             lambda request: self._ledger.client_of(request.request_id),
             self._popped.append,
             self._settle_pops,

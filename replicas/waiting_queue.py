@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from vllm.v1.core.sched.request_queue import RequestQueue
 from vllm.v1.request import Request
 
+from fairness.counters import VirtualTokenCounters
 from fairness.fair_queue import FairQueue
 from fairness.policy import Key, Place, Policy
 
@@ -21,8 +22,7 @@ class FairRequestQueue(RequestQueue):
     def __init__(
         self,
         policy: Policy,
-        counter: Callable[[str], float],
-        group_of: Callable[[str], str],
+        counters: VirtualTokenCounters,
         client_of: Callable[[Request], str],
         on_pop: Callable[[Request], None],
         before_choice: Callable[[], None],
@@ -33,8 +33,7 @@ class FairRequestQueue(RequestQueue):
 
         Args:
             policy: the order; see ``fairness.policy``.
-            counter: gives a client's counter now, and a group's.
-            group_of: gives the group that a client stands in.
+            counters: of the clients and the groups that they stand in.
             client_of: says whose request it is.
             on_pop: is told of every pop. A pop is not yet an admission.
             before_choice: brings the counters up to date. Called whenever somebody asks who is
@@ -42,7 +41,7 @@ class FairRequestQueue(RequestQueue):
             rank: which queue goes first among requests that the policy finds equal.
         """
         self._queue: FairQueue[Request] = FairQueue(
-            policy, counter, group_of=group_of, rank=rank
+            policy, counters.counter, group_of=counters.group_of, rank=rank
         )
         self._client_of = client_of
         self._on_pop = on_pop
@@ -125,8 +124,7 @@ class ParkingRequestQueue(FairRequestQueue):
     def __init__(
         self,
         policy: Policy,
-        counter: Callable[[str], float],
-        group_of: Callable[[str], str],
+        counters: VirtualTokenCounters,
         client_of: Callable[[Request], str],
         on_pop: Callable[[Request], None],
         before_choice: Callable[[], None],
@@ -135,7 +133,7 @@ class ParkingRequestQueue(FairRequestQueue):
         is_blocked: Callable[[Request], bool],
     ) -> None:
         """Make an empty queue; ``is_blocked`` says whether a request waits for an outside event."""
-        super().__init__(policy, counter, group_of, client_of, on_pop, before_choice, rank=rank)
+        super().__init__(policy, counters, client_of, on_pop, before_choice, rank=rank)
         self._is_blocked = is_blocked
         self._parked: dict[Request, Place] = {}
         self._left: dict[Request, Place] = {}  # where those stood that were popped in this step

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -20,7 +19,7 @@ import orjson
 
 from fairness.grant_token import HEADER, GrantToken
 from fairness.store.contract import StoreUnavailableError
-from router.bodies import Body, ClientGoneError, check_body, parse_object, read_body
+from router.bodies import Body, ClientGoneError, check_body, read_body
 from router.clients import Client, Clients
 from router.errors import ApiError, not_found, unavailable, unknown_model
 from router.relay import BrokenAnswerError, ReplicaFailedError, relay
@@ -67,12 +66,16 @@ class RouterApp:
     grant_key: Callable[[], bytes]
     grant_ttl_s: float
     limits: Limits
+    admin: Callable[[Scope, Receive, Send], Awaitable[None]] | None = None  # what is under /admin
     started: int = field(default_factory=lambda: int(time.time()))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return
         exchange = Exchange(scope, receive, send)
+        if self.admin is not None and (exchange.path + "/").startswith("/admin/"):
+            await self.admin(scope | {"path": exchange.path, "root_path": ""}, receive, send)
+            return
         try:
             await self._route(exchange)
         except ApiError as error:
@@ -96,27 +99,17 @@ class RouterApp:
                 await exchange.answer({"status": "ok", "router": self.name})
             elif path == "/readyz":
                 await self._readyz(exchange)
-            elif path == "/fairness/clients":
-                self.clients.check_admin(exchange.header("authorization"))
-                await exchange.answer({"clients": await self._client_states()})
-            elif path == "/fairness/policy":
-                self.clients.check_admin(exchange.header("authorization"))
-                policies = {name: turns.pool.policy for name, turns in self.turns.items()}
-                await exchange.answer(policies)
             elif path == "/v1/models":
-                self.clients.client(exchange.header("authorization"))
+                await self.clients.client(exchange.header("authorization"))
                 models = [self._model(name) for name in self.turns]
                 await exchange.answer({"object": "list", "data": models})
             elif path.startswith("/v1/models/"):
-                self.clients.client(exchange.header("authorization"))
+                await self.clients.client(exchange.header("authorization"))
                 name = path.removeprefix("/v1/models/")
                 self._pool(name)
                 await exchange.answer(self._model(name))
             else:
                 raise not_found(path)
-        elif method == "PUT" and path == "/fairness/policy":
-            self.clients.check_admin(exchange.header("authorization"))
-            await self._set_policy(exchange)
         elif method == "POST" and path in ENGINE_PATHS:
             client, body = await self._admit(exchange)
             await self._serve(exchange, client, body)
@@ -128,7 +121,7 @@ class RouterApp:
 
     async def _admit(self, exchange: Exchange) -> tuple[Client, Body]:
         """Identity first: nothing of a stranger's body is read."""
-        client = self.clients.client(exchange.header("authorization"))
+        client = await self.clients.client(exchange.header("authorization"))
         length = exchange.header("content-length")
         data = await read_body(exchange.receive, length, self.limits.max_body_bytes)
         return client, check_body(data)
@@ -233,44 +226,6 @@ class RouterApp:
         degraded = any(turns.degraded for turns in self.turns.values())
         content = {"ready": ready, "degraded": degraded, "replicas": pools}
         await exchange.answer(content, status)
-
-    async def _set_policy(self, exchange: Exchange) -> None:
-        """{"policy": NAME}: for every pool, on every router and replica within a second."""
-        content = parse_object(await read_body(exchange.receive, None, self.limits.max_body_bytes))
-        try:
-            for turns in self.turns.values():
-                turns.set_policy(str(content.get("policy")), secrets.token_hex(8))
-        except ValueError as error:
-            raise ApiError(400, str(error), param="policy") from None
-        await exchange.answer({"policy": content["policy"]})
-
-    async def _client_states(self) -> list[dict[str, Any]]:
-        """Every client with its totals over all pools, known ones without traffic included."""
-        states: dict[str, dict[str, Any]] = {}
-        for client in self.clients.all:
-            states[client.name] = {"client": client.name, "weight": client.weight} | dict.fromkeys(
-                STATE_FIELDS, 0
-            )
-        for turns in self.turns.values():
-            for state in await turns.clients():
-                row = states.setdefault(
-                    state.client,
-                    {"client": state.client, "weight": None} | dict.fromkeys(STATE_FIELDS, 0),
-                )
-                for name in STATE_FIELDS:
-                    row[name] += getattr(state, name)
-        return list(states.values())
-
-
-STATE_FIELDS = (
-    "counter",
-    "waiting",
-    "running",
-    "input_tokens",
-    "cached_tokens",
-    "output_tokens",
-    "service",
-)
 
 
 class Exchange:

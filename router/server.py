@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import gc
+import logging
 import secrets
+import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,8 +15,13 @@ from ray.util import metrics
 
 from fairness.store.contract import QueueSettings
 from fairness.store.locate import GrantKey, LocatedQueue, StoreSource
+from router.admin.app import admin_api
+from router.admin.guard import AdminKeys
+from router.admin.port import AdminPort
 from router.app import Limits, RouterApp
-from router.clients import Client, Clients
+from router.clients import Clients, Configured
+from router.directory.directory import Directory
+from router.directory.store import audit_log
 from router.relay import open_session
 from router.stand_in import asking
 from router.turns import QueueLimits, Turns
@@ -22,21 +29,35 @@ from router.turns import QueueLimits, Turns
 
 @dataclass(frozen=True, slots=True)
 class RouterSettings:
-    """pools: names of the models served. keys: (hash of an API key, its client).
+    """pools: names of the models served. clients: those of the configuration.
 
     build: names one build of the application, whose policy is to hold until an admin's next word.
     fail_closed: refuse requests while the store is away, rather than do without it.
+    admin_port, admin_host: where the admin API listens; without a port it is under /admin.
     """
 
     pools: tuple[str, ...]
     policy: str
     build: str
     queue: QueueSettings
-    keys: tuple[tuple[str, Client], ...]
+    clients: Configured
     admin_key_hashes: tuple[str, ...] = ()
+    admin_host: str = "127.0.0.1"
+    admin_port: int | None = None
     fail_closed: bool = False
     limits: Limits = field(default_factory=Limits)
     queue_limits: QueueLimits = field(default_factory=QueueLimits)
+
+
+def show_audit() -> None:
+    """Have the lines of the audit log written to the process's own standard error, a file of Ray's.
+    (What Serve puts in place of it keeps lines in memory, up to a thousand.)"""
+    if not audit_log.handlers:
+        handler = logging.StreamHandler(sys.__stderr__)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(message)s"))
+        audit_log.addHandler(handler)
+        audit_log.setLevel(logging.INFO)
+        audit_log.propagate = False
 
 
 @serve.ingress()
@@ -50,6 +71,8 @@ class Router:
         self._settings = settings
         self._store = store
         self._app: RouterApp | None = None
+        self._directory: Directory | None = None
+        self._admin_port: AdminPort | None = None
 
     async def __serve_build_asgi_app__(self) -> Callable[..., Awaitable[None]]:
         settings = self._settings
@@ -68,19 +91,26 @@ class Router:
                 on_loss=key.share,
                 on_degraded=self._gauge(pool),
             )
+        directory = self._directory = Directory.open(self._store, settings.clients)
+        admin = admin_api(AdminKeys(settings.admin_key_hashes), directory, turns)
+        if settings.admin_port is not None:
+            self._admin_port = AdminPort(admin, settings.admin_host, settings.admin_port)
         app = RouterApp(
             name,
-            Clients(settings.keys, settings.admin_key_hashes),
+            Clients(settings.clients.keys, directory),
             turns,
             session,
             key.now,
             settings.queue.grant_ttl_ms / 1000,
             settings.limits,
+            admin if settings.admin_port is None else None,
         )
+        directory.start()
         for pool_turns in turns.values():
             pool_turns.set_policy(settings.policy, settings.build)
             pool_turns.start()
         self._app = app
+        show_audit()
         gc.collect()
         gc.freeze()  # what was loaded until now stays: the collector need not look at it again
 
@@ -103,11 +133,19 @@ class Router:
 
     async def check_health(self) -> None:
         """Fail when a loop of the router has ended; Serve then restarts it."""
+        if self._directory is not None:
+            self._directory.check()
+        if self._admin_port is not None:
+            self._admin_port.check()
         if self._app is not None:
             for turns in self._app.turns.values():
                 turns.check()
 
     async def __del__(self) -> None:
+        if self._admin_port is not None:
+            await self._admin_port.stop()
+        if self._directory is not None:
+            await self._directory.stop()
         if self._app is not None:
             for turns in self._app.turns.values():
                 await turns.stop()

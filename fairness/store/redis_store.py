@@ -109,9 +109,7 @@ def _grants(flat: list[str]) -> tuple[Grant, ...]:
 
 def _groups(told: str) -> tuple[Group, ...]:
     lines = (line.split(" ", 2) for line in told.split("\n")[:-1])
-    return tuple(
-        Group(name, float(weight), float(counter)) for weight, counter, name in lines
-    )
+    return tuple(Group(name, float(weight), float(counter)) for weight, counter, name in lines)
 
 
 class RedisQueue:

@@ -125,7 +125,7 @@ class Application:
 
     async def clients(self) -> list[dict[str, Any]]:
         """Ask for the state of all clients. Raises httpx.HTTPError."""
-        answer = await asyncio.to_thread(self._get, "/fairness/clients")
+        answer = await asyncio.to_thread(self._get, "/admin/queue/clients")
         return list(answer["clients"])
 
 

@@ -1,6 +1,6 @@
 """What a fault must not leave behind: requests, leases and slots that nobody will ever free.
 
-Two witnesses, who may disagree: the application's own word (``GET /fairness/clients``) and the
+Two witnesses, who may disagree: the application's own word (``GET /admin/queue/clients``) and the
 store's keys. Redis drops a set, hash or sorted set that is empty, so a key that exists holds
 something.
 """
@@ -26,7 +26,7 @@ def leaked_keys(keys: Iterable[str], prefix: str) -> list[str]:
 
 
 def busy_clients(rows: Iterable[Mapping[str, Any]]) -> dict[str, tuple[int, int]]:
-    """Return (waiting, running) of each client that has any, from ``/fairness/clients``."""
+    """Return (waiting, running) of each client that has any, from ``/admin/queue/clients``."""
     return {
         str(row["client"]): (int(row["waiting"]), int(row["running"]))
         for row in rows

@@ -44,7 +44,7 @@ class App:
         return httpx.post(f"{self.url}{path}", headers=bearer(key), timeout=120, **content)
 
     def clients(self) -> dict[str, dict[str, Any]]:
-        answer = self.get("/fairness/clients", "admin")
+        answer = self.get("/admin/queue/clients", "admin")
         answer.raise_for_status()
         return {row["client"]: row for row in answer.json()["clients"]}
 

@@ -119,8 +119,8 @@ def test_paths_that_are_not_there(app: App) -> None:
 
 
 def test_only_the_admin_sees_all_clients(app: App) -> None:
-    assert app.get("/fairness/clients", "alice").status_code == 401
-    assert app.get("/fairness/clients").status_code == 401
+    assert app.get("/admin/queue/clients", "alice").status_code == 401
+    assert app.get("/admin/queue/clients").status_code == 401
     assert app.clients()["carol"]["weight"] == 2
 
 

@@ -44,7 +44,10 @@ async def test_weight_two_gets_twice_the_service(app: App) -> None:
 
 def set_policy(app: App, policy: str) -> None:
     answer = httpx.put(
-        f"{app.url}/fairness/policy", json={"policy": policy}, headers=bearer("admin"), timeout=10
+        f"{app.url}/admin/queue/policy",
+        json={"policy": policy},
+        headers=bearer("admin"),
+        timeout=10,
     )
     assert answer.status_code == 200, answer.text
 

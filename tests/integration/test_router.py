@@ -141,7 +141,7 @@ async def setup(server_url: str) -> AsyncIterator[Setup]:
     redis = connect(server_url)
     queue = await LocatedQueue.open(server_url, "tiny", SETTINGS)
     turns = Turns("router-1", queue, QueueLimits(requests_per_client=3), SETTINGS)
-    clients = Clients([(hash_key("sk-1"), Client("alice", 2.0))], [])
+    clients = Clients([(hash_key("sk-1"), Client("alice", 2.0))])
     limits = Limits(max_wait_s=0.5)
     async with open_session() as session:
         app = RouterApp("router-1", clients, {"tiny": turns}, session, lambda: KEY, 15.0, limits)

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 import deployments
 from deployments.config import AppConfig
-from router.clients import hash_key
+from router.clients import Group, hash_key
 
 FOLDER = Path(deployments.__file__).parent
 POOL: dict[str, Any] = {"llm": {"model_loading_config": {"model_id": "tiny"}}}
@@ -25,7 +25,7 @@ def args_of(name: str) -> dict[str, Any]:
 
 def test_local_has_development_clients() -> None:
     config = AppConfig(**args_of("local.yaml"))
-    clients = {client.name: client for _, client in config.client_keys()}
+    clients = {client.name: client for client in config.configured().clients}
     assert {name: client.weight for name, client in clients.items()} == {
         "alice": 1,
         "bob": 1,
@@ -36,7 +36,7 @@ def test_local_has_development_clients() -> None:
 
 def test_gpu_has_no_keys_and_no_embedded_store() -> None:
     config = AppConfig(**args_of("gpu.yaml"))
-    assert config.client_keys() == ()
+    assert config.configured().keys == ()
     assert config.admin_hashes() == ()
     assert config.store.url.startswith("redis://")
 
@@ -54,6 +54,23 @@ def test_redis_url_overrides_the_config(monkeypatch: pytest.MonkeyPatch) -> None
     assert config.store.resolved() == "redis://elsewhere"
 
 
+def test_clients_are_in_groups_outermost_first() -> None:
+    config = AppConfig(
+        pools=(POOL,),
+        groups=({"name": "acme", "weight": 2}, {"name": "acme/ml"}),
+        clients=(
+            {"name": "alice", "group": "acme/ml", "keys": ["sk-1"]},
+            {"name": "bob", "group": "acme"},
+            {"name": "carol"},
+        ),
+    )
+    configured = config.configured()
+    acme, ml = Group("acme", 2), Group("acme/ml", 1)
+    assert configured.groups == (acme, ml)
+    assert [client.groups for client in configured.clients] == [(acme, ml), (acme,), ()]
+    assert configured.keys == ((hash_key("sk-1"), configured.clients[0]),)
+
+
 @pytest.mark.parametrize(
     ("args", "why"),
     [
@@ -68,6 +85,15 @@ def test_redis_url_overrides_the_config(monkeypatch: pytest.MonkeyPatch) -> None
             "same key",
         ),
         ({"pools": [POOL], "clients": [{"name": "a", "weight": 0}]}, "greater than 0"),
+        (
+            {"pools": [POOL], "clients": [{"name": "a", "keys": ["k"]}], "admin_keys": ["k"]},
+            "same key",
+        ),
+        ({"pools": [POOL], "groups": [{"name": "a"}, {"name": "a"}]}, "same group"),
+        ({"pools": [POOL], "groups": [{"name": "a/b/c"}]}, "pattern"),
+        ({"pools": [POOL], "groups": [{"name": "a/b"}]}, "a/b is in the group a, which is not"),
+        ({"pools": [POOL], "clients": [{"name": "a", "group": "b"}]}, "under `groups`"),
+        ({"pools": [POOL], "admin": {"port": 0}}, "greater than or equal"),
         ({"pools": [POOL], "clients": [{"name": "a", "key_hashes": ["sk-1"]}]}, "hash-key"),
         ({"pools": [POOL], "cost": {"input": -1}}, "greater than or equal"),
     ],

@@ -8,36 +8,45 @@ from router.clients import Client, Clients, hash_key
 from router.errors import ApiError
 
 ALICE = Client("alice", 2.0)
-CLIENTS = Clients(
-    [(hash_key("sk-1"), ALICE), (hash_key("sk-2"), ALICE), (hash_key("sk-3"), Client("bob"))],
-    [hash_key("sk-admin")],
-)
+CAROL = Client("carol")
+KEYS = [(hash_key("sk-1"), ALICE), (hash_key("sk-2"), ALICE), (hash_key("sk-3"), Client("bob"))]
+CLIENTS = Clients(KEYS)
+
+
+class Directory:
+    """Knows one key, and what it was asked for."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    async def client(self, hashed: str) -> Client:
+        self.asked.append(hashed)
+        return CAROL
 
 
 @pytest.mark.parametrize("header", ["Bearer sk-1", "bearer sk-2", "Bearer  sk-1 "])
-def test_any_of_its_keys_names_a_client(header: str) -> None:
-    assert CLIENTS.client(header) is ALICE
+async def test_any_of_its_keys_names_a_client(header: str) -> None:
+    assert await CLIENTS.client(header) is ALICE
 
 
 @pytest.mark.parametrize(
     "header",
     [None, "", "Bearer", "Bearer ", "Basic sk-1", "sk-1", "Bearer sk-admin", "Bearer é\udcff"],
 )
-def test_others_are_401(header: str | None) -> None:
+async def test_others_are_401(header: str | None) -> None:
     with pytest.raises(ApiError) as error:
-        CLIENTS.client(header)
+        await CLIENTS.client(header)
     assert error.value.status == 401
     assert (b"www-authenticate", b"Bearer") in error.value.headers()
 
 
-def test_only_admin_keys_are_admin() -> None:
-    CLIENTS.check_admin("Bearer sk-admin")
-    with pytest.raises(ApiError):
-        CLIENTS.check_admin("Bearer sk-1")
-
-
-def test_each_client_is_listed_once() -> None:
-    assert [client.name for client in CLIENTS.all] == ["alice", "bob"]
+async def test_the_directory_is_asked_by_hash_and_only_for_keys_the_configuration_lacks() -> None:
+    directory = Directory()
+    clients = Clients(KEYS, directory)
+    assert await clients.client("Bearer sk-1") is ALICE
+    assert directory.asked == []
+    assert await clients.client("Bearer sk-9") is CAROL
+    assert directory.asked == [hash_key("sk-9")]
 
 
 def test_no_key_is_kept() -> None:

@@ -1,0 +1,33 @@
+"""What arguments mean, as types for argparse: each raises ArgumentTypeError, which says how to
+write it."""
+
+from __future__ import annotations
+
+import math
+import re
+from argparse import ArgumentTypeError
+
+SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def seconds(text: str) -> int:
+    """Of a duration as people write it: 90d, 24h, 30m, 45s, 0."""
+    if text == "0":
+        return 0
+    match = re.fullmatch(r"([0-9]{1,10})([smhdw])", text)
+    if match is None:
+        raise ArgumentTypeError(
+            f"{text!r} is no duration: write a number and s, m, h, d or w, such as 90d or 12h"
+        )
+    return int(match[1]) * SECONDS[match[2]]
+
+
+def weight(text: str) -> float:
+    """A share: any number above zero."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise ArgumentTypeError(f"{text!r} is no weight: write a number above zero, such as 0.5")
+    return value

@@ -1,0 +1,189 @@
+"""/admin/clients: who is billed for service."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from pydantic import BaseModel, model_validator
+
+from router.admin.fields import (
+    After,
+    Body,
+    ClientName,
+    GroupName,
+    Limit,
+    PathName,
+    Search,
+    Source,
+    Weight,
+    actor,
+    moment,
+    source,
+)
+from router.admin.problems import in_configuration, no_such, taken, told
+from router.clients import Client
+from router.directory.directory import Directory
+from router.directory.pages import matches, page
+from router.directory.records import ClientRecord
+from router.errors import ApiError
+
+
+class NewClient(Body):
+    """A client to be made."""
+
+    name: ClientName
+    weight: Weight = 1.0
+    group: GroupName | None = None
+    enabled: bool = True
+
+
+class ClientChange(Body):
+    """What to change; what is left out stays. `group: null` takes it out of its group."""
+
+    weight: Weight | None = None
+    group: GroupName | None = None
+    enabled: bool | None = None
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> ClientChange:
+        if not self.model_fields_set:
+            raise ValueError("name at least one of weight, group and enabled")
+        return self
+
+
+class ClientView(BaseModel):
+    """A client."""
+
+    name: str
+    weight: float
+    group: str | None
+    enabled: bool
+    created_at: datetime | None
+    source: Source
+
+
+class ClientPage(BaseModel):
+    """Some clients. next: give it as `after` for those that follow; null: there are no more."""
+
+    clients: list[ClientView]
+    next: str | None
+
+
+def clients_router(directory: Directory) -> APIRouter:
+    """Routes of the resource."""
+    api = APIRouter(prefix="/clients", tags=["clients"])
+    store = directory.store
+    fixed = {client.name: client for client in directory.configured.clients}
+    fixed_groups = frozenset(group.name for group in directory.configured.groups)
+
+    def problems(name: str, group: str | None) -> dict[str, ApiError]:
+        return {
+            "taken": taken("client", name),
+            "unknown": no_such("client", name),
+            "no_group": no_such("group", group or "", "group"),
+        }
+
+    def free(name: str) -> None:
+        if name in fixed:
+            raise in_configuration("client", name, "clients")
+
+    @api.get("")
+    async def list_clients(
+        search: Search = "",
+        group: Annotated[str, Query(max_length=260, description="Only its own members.")] = "",
+        after: After = "",
+        limit: Limit = 100,
+    ) -> ClientPage:
+        """All clients by name, those of the configuration included."""
+        ours = [
+            name
+            for name, client in fixed.items()
+            if matches(name, search) and (not group or _group_of(client) == group)
+        ]
+        stored = await store.client_names(after, search, group, limit)
+        names = page(ours, stored, after, limit)
+        records = await store.clients([name for name in names.names if name not in fixed])
+        views = [
+            _fixed_view(fixed[name]) if name in fixed else _view(records[name])
+            for name in names.names
+            if name in fixed or name in records  # one may have been removed in between
+        ]
+        return ClientPage(clients=views, next=names.reached)
+
+    @api.post("", status_code=201)
+    async def create_client(body: NewClient, request: Request) -> ClientView:
+        """Make a client; then give it keys (POST /admin/keys)."""
+        free(body.name)
+        group = body.group or ""
+        change = store.create_client(
+            actor(request),
+            body.name,
+            body.weight,
+            group,
+            enabled=body.enabled,
+            fixed=group in fixed_groups,
+        )
+        record = await told(change, problems(body.name, group))
+        directory.poke()
+        return _view(record)
+
+    @api.get("/{name:path}")
+    async def get_client(name: PathName) -> ClientView:
+        """One client."""
+        if name in fixed:
+            return _fixed_view(fixed[name])
+        record = (await store.clients([name])).get(name)
+        if record is None:
+            raise no_such("client", name)
+        return _view(record)
+
+    @api.patch("/{name:path}")
+    async def change_client(name: PathName, body: ClientChange, request: Request) -> ClientView:
+        """Change its weight, move it, disable or enable it; everywhere within a second."""
+        free(name)
+        moves = "group" in body.model_fields_set
+        change = store.change_client(
+            actor(request),
+            name,
+            weight=body.weight,
+            enabled=body.enabled,
+            group=(body.group or "") if moves else None,
+            fixed=body.group in fixed_groups,
+        )
+        record = await told(change, problems(name, body.group))
+        directory.poke()
+        return _view(record)
+
+    @api.delete("/{name:path}")
+    async def remove_client(name: PathName, request: Request) -> ClientView:
+        """Remove it with all its keys. What it has used stays known to the queue."""
+        try:
+            record = await told(store.remove_client(actor(request), name), problems(name, None))
+        except ApiError:
+            free(name)
+            raise
+        directory.poke()
+        return _view(record)
+
+    return api
+
+
+def _view(record: ClientRecord) -> ClientView:
+    return ClientView(
+        name=record.name,
+        weight=record.weight,
+        group=record.group or None,
+        enabled=record.enabled,
+        created_at=moment(record.created),
+        source=source(record.fixed),
+    )
+
+
+def _fixed_view(client: Client) -> ClientView:
+    return _view(ClientRecord(client.name, client.weight, _group_of(client), fixed=True))
+
+
+def _group_of(client: Client) -> str:
+    return client.groups[-1].name if client.groups else ""

@@ -1,0 +1,85 @@
+"""/admin/queue: what waits and what was served, and in which order."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Request, Response
+
+from fairness.policy import policy as policy_named
+from router.admin.fields import Body, actor
+from router.directory.directory import Directory
+from router.errors import ApiError
+from router.turns import Turns
+
+STATE_FIELDS = (
+    "counter",
+    "waiting",
+    "running",
+    "input_tokens",
+    "cached_tokens",
+    "output_tokens",
+    "service",
+)
+WEIGHTS_PAGE = 1000
+
+
+class Policy(Body):
+    """The order of requests: vtc, fcfs or lcf."""
+
+    policy: str
+
+
+def queue_router(directory: Directory, turns: Mapping[str, Turns]) -> APIRouter:
+    """Routes of the resource. turns: pool -> its queue."""
+    api = APIRouter(prefix="/queue", tags=["queue"])
+
+    @api.get("/clients")
+    async def queue_clients() -> Response:
+        """Every client that the queue has heard of, and all of the configuration, with counters
+        and totals over all pools. For 100,000 clients that is megabytes."""
+        rows = await _states(directory, turns)
+        return Response(orjson.dumps({"clients": rows}), media_type="application/json")
+
+    @api.get("/policy")
+    async def get_policy() -> dict[str, str]:
+        """Pool -> its policy."""
+        return {name: pool.pool.policy for name, pool in turns.items()}
+
+    @api.put("/policy")
+    async def set_policy(body: Policy, request: Request) -> Policy:
+        """For every pool, on every router and replica within a second."""
+        try:
+            policy_named(body.policy)
+        except ValueError as error:
+            raise ApiError(400, f"policy: {error}", param="policy") from None
+        who = actor(request)
+        await directory.store.note(who, "queue.policy", "policy", {"policy": body.policy})
+        for pool in turns.values():
+            pool.set_policy(body.policy, secrets.token_hex(8))
+        return body
+
+    return api
+
+
+async def _states(directory: Directory, turns: Mapping[str, Turns]) -> list[dict[str, Any]]:
+    zeros: dict[str, float] = dict.fromkeys(STATE_FIELDS, 0)
+    states: dict[str, dict[str, Any]] = {
+        client.name: {"client": client.name, "weight": client.weight, **zeros}
+        for client in directory.configured.clients
+    }
+    for pool in turns.values():
+        for state in await pool.clients():
+            unknown = {"client": state.client, "weight": None, **zeros}
+            row = states.setdefault(state.client, unknown)
+            for name in STATE_FIELDS:
+                row[name] += getattr(state, name)
+    unweighted = [name for name, row in states.items() if row["weight"] is None]
+    for first in range(0, len(unweighted), WEIGHTS_PAGE):
+        records = await directory.store.clients(unweighted[first : first + WEIGHTS_PAGE])
+        for name, record in records.items():
+            states[name]["weight"] = record.weight
+    return list(states.values())
