@@ -15,8 +15,8 @@ from fairness.store.contract import QueueSettings
 from fairness.store.locate import GrantKey, LocatedQueue, StoreSource
 from router.app import Limits, RouterApp
 from router.clients import Client, Clients
-from router.relay import open_session
 from router.stand_in import asking
+from router.trunks import Trunks
 from router.turns import QueueLimits, Turns
 
 
@@ -55,7 +55,7 @@ class Router:
         settings = self._settings
         name = f"{serve.get_replica_context().replica_tag}-{secrets.token_hex(4)}"
         key = await GrantKey.open(self._store)
-        session = open_session()
+        trunks = Trunks(key.now)
         turns = {}
         for pool in settings.pools:
             queue = await LocatedQueue.open(self._store, pool, settings.queue)
@@ -64,7 +64,7 @@ class Router:
                 queue,
                 settings.queue_limits,
                 settings.queue,
-                ask=None if settings.fail_closed else asking(session, key.now),
+                ask=None if settings.fail_closed else asking(trunks, key.now),
                 on_loss=key.share,
                 on_degraded=self._gauge(pool),
             )
@@ -72,7 +72,7 @@ class Router:
             name,
             Clients(settings.keys, settings.admin_key_hashes),
             turns,
-            session,
+            trunks,
             key.now,
             settings.queue.grant_ttl_ms / 1000,
             settings.limits,
@@ -111,4 +111,4 @@ class Router:
         if self._app is not None:
             for turns in self._app.turns.values():
                 await turns.stop()
-            await self._app.session.close()
+            await self._app.trunks.close()
