@@ -145,8 +145,10 @@ class FairLLMServer(LLMServer):
 
     async def check_health(self) -> None:
         """Fail when the engine, the port or the link is gone; Serve then restarts the replica."""
-        if self._linking.done() or not self._port.serving:
-            raise RuntimeError(f"a part of the replica ended: {self._linking}, {self._port}")
+        if self._linking.done():
+            raise RuntimeError(f"the replica's link to the global queue ended: {self._linking}")
+        if not self._port.serving:
+            raise RuntimeError("the replica's port is closed")
         await super().check_health()
 
     async def __del__(self) -> None:
