@@ -12,9 +12,11 @@ import pytest
 import pytest_asyncio
 
 from fairness.grant_token import HEADER, GrantToken
+from fairness.store import stand_in
 from fairness.trunk.frames import MAX_PAYLOAD, FrameReader, Kind, header, write_head
 from fairness.trunk.stream import StreamBrokenError
 from fairness.trunk.window import DOWNLOAD, UPLOAD
+from router.stand_in import asking
 from router.trunks import Answer, Headers, Trunks
 from tests.integration.trunk_replica import KEY, Request, TrunkReplica, running
 
@@ -192,6 +194,17 @@ async def test_a_grant_is_good_for_one_stream(trunks: Trunks) -> None:
             assert (answer.status, bool(await answer.rest())) == (status, status == 403)
         answer = await trunks.ask("r", replica.url, "/v1/completions", [], b"")
         assert answer.status == 403
+
+
+async def test_a_router_without_the_store_asks_over_the_trunk(trunks: Trunks) -> None:
+    async with running("r", echo) as replica:
+        ask_replica = asking(trunks, lambda: KEY)
+        answer = await ask_replica("r", replica.url, stand_in.Question("router-1"))
+        assert (answer.room, answer.longest) == (1, 4096)
+        pass_of_a_client = GrantToken("", "alice", "r", time.time() + 60).encode(KEY)
+        headers = [(HEADER, pass_of_a_client)]
+        refused = await trunks.ask("r", replica.url, stand_in.PATH, headers, b"{}")
+        assert refused.status == 403
 
 
 async def test_the_app_hears_that_its_client_has_left(trunks: Trunks) -> None:
