@@ -164,7 +164,6 @@ class Exchange:
         self._scope = scope
         self._read = False
         self._began = False
-        self._complete = False
 
     async def run(self, app: App) -> None:
         """Have the app answer. What it leaves incomplete is broken off."""
@@ -194,7 +193,6 @@ class Exchange:
             if body:
                 await self._write(body)
             if not message.get("more_body", False):
-                self._complete = True
                 self._stream.finish()
         else:
             self._began = True
