@@ -356,6 +356,32 @@ def table(measured: Mapping[str, Sequence[Measured]]) -> Table:
     return result
 
 
+_PARTS = (
+    (":Replica:", "replica"),
+    (":Router", "router"),
+    ("haproxy", "HAProxy"),
+    (":Store", "store"),
+    ("valkey", "store"),
+    ("", "Ray and others"),
+)
+
+
+def part_of(process: str) -> str:
+    """Which part of Fairlane a process is, by the name it gave itself."""
+    return next(part for piece, part in _PARTS if piece in process)
+
+
+def parts(results: Sequence[Measured]) -> dict[str, float]:
+    """Return the front-end CPU of each part of Fairlane a token, medians over rounds."""
+    rounds: list[dict[str, float]] = []
+    for result in results:
+        found = dict.fromkeys((part for _, part in _PARTS), 0.0)
+        for process, used in result.frontend_by_process.items():
+            found[part_of(process)] += used
+        rounds.append(found)
+    return {part: statistics.median(found[part] for found in rounds) for part in rounds[0]}
+
+
 def _names(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     unknown = sorted(set(names) - set(SYSTEMS))
@@ -390,6 +416,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _progress.print(f"bench_path: {error}", style="red", highlight=False)
         return 1
     Console().print(table(measured))
+    if "fairlane" in measured:
+        of_parts = [f"{part} {used:.0f}" for part, used in parts(measured["fairlane"]).items()]
+        Console().print(f"Fairlane's front end, us a token: {', '.join(of_parts)}")
     print(json.dumps(summary(measured)))
     return 0
 

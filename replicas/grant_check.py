@@ -1,4 +1,4 @@
-"""The door of a replica's own HTTP port: nobody enters without a grant of the global queue."""
+"""The door of a replica's own port: nobody enters without a grant of the global queue."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Leases(Protocol):
 
 
 class GrantCheck:
-    """Pure ASGI middleware around vLLM's app: checks the grant, opens and closes its lease.
+    """ASGI middleware around vLLM's app: checks the grant, opens and closes its lease.
 
     Without a lease (a pass, for models and tokenizing) the engine's wrappers refuse to generate.
     """
@@ -91,13 +91,19 @@ class GrantCheck:
         answer = self._answer(stand_in.Question.from_json(orjson.loads(body)))
         await _send(send, 200, answer.to_json())
 
+    def admit(self, text: str) -> None:
+        """Check the token that a router shows as it connects. Raises InvalidTokenError."""
+        if self._decode(text).client:
+            raise InvalidTokenError("a client's pass is no router's token")
+
     def _token(self, scope: Scope) -> GrantToken:
         for name, value in scope["headers"]:
             if name == HEADER.encode():
-                return GrantToken.decode(
-                    value.decode("latin-1"), self._key(), self._replica, time.time()
-                )
+                return self._decode(value.decode("latin-1"))
         raise InvalidTokenError("this port is for Fairlane's routers; send requests to them")
+
+    def _decode(self, text: str) -> GrantToken:
+        return GrantToken.decode(text, self._key(), self._replica, time.time())
 
 
 async def _refuse(send: Send, message: str) -> None:

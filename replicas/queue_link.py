@@ -124,10 +124,12 @@ class QueueLink:
         self._for_store.set()
 
     def open(self, token: GrantToken) -> Lease:
-        """A granted request arrived. Raises DuplicateLeaseError."""
-        lease = self._book.open(token)
-        self.wake()
-        return lease
+        """A granted request arrived. Raises DuplicateLeaseError.
+
+        Neither engine nor store is told before the next step (`step_done`): it would only delay the
+        first token.
+        """
+        return self._book.open(token)
 
     def close(self, lease: Lease) -> None:
         """Its HTTP exchange is over. Cut off, it waits for the engine's last word; not forever."""

@@ -1,4 +1,4 @@
-"""The replica: one vLLM engine, its HTTP port, and its link to the global queue.
+"""The replica: one vLLM engine, its own port, and its link to the global queue.
 
 A Ray Serve deployment built on `ray.serve.llm`'s `LLMServer`: Ray places it, starts the engine
 (tensor parallelism, model download) and restarts it. Requests do not come through Ray: the replica
@@ -13,12 +13,11 @@ import gc
 import logging
 import secrets
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import ray
-import uvicorn
 from ray import serve
 from ray.serve.llm import LLMConfig
 from ray.serve.llm.deployment import LLMServer
@@ -33,6 +32,7 @@ from replicas.identity import bind_identity
 from replicas.lease_book import LeaseBook
 from replicas.queue_link import LinkSettings, QueueLink
 from replicas.stand_in import Shares
+from replicas.trunk_server import TrunkServer
 
 logger = logging.getLogger(__name__)
 
@@ -95,15 +95,6 @@ def _lag_gauges(pool: str) -> Callable[[Lag], None]:
     return show
 
 
-class QuietServer(uvicorn.Server):
-    """uvicorn inside another program: that program handles the signals."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone."""
-        yield
-
-
 class FairLLMServer(LLMServer):
     """`LLMServer` that serves its own port, to granted requests only, in VTC order."""
 
@@ -127,7 +118,7 @@ class FairLLMServer(LLMServer):
         host, port = listener.getsockname()[:2]
         self._link = QueueLink(
             Sender("replica", name),
-            f"http://{host}:{port}",
+            f"tcp://{host}:{port}",
             self._book,
             exchange=self._exchange,
             queue=queue,
@@ -137,23 +128,16 @@ class FairLLMServer(LLMServer):
             on_lag=_lag_gauges(settings.pool),
         )
         shares = Shares(self._book, longest, asyncio.get_running_loop().time)
-        app = await self.__serve_build_asgi_app__()
-        app.middleware_stack = None  # vLLM built it already; it is built again with ours
-        app.add_middleware(
-            GrantCheck,
+        door = GrantCheck(
+            await self.__serve_build_asgi_app__(),
             key=key.now,
             replica=name,
             leases=self._link,
             engine_works=lambda: not engine_client.errored,
             answer=shares.answer,
         )
-        self._http = QuietServer(
-            uvicorn.Config(
-                app, lifespan="off", access_log=False, log_level="warning", timeout_keep_alive=600
-            )
-        )
-        app.state.server = self._http  # vLLM's handler of a dead engine looks for it
-        self._serving = asyncio.create_task(self._http.serve(sockets=[listener]))
+        self._port = TrunkServer(door, door.admit)
+        await self._port.listen(listener)
         self._linking = asyncio.create_task(self._link.run())
         gc.collect()
         gc.freeze()  # what was loaded until now stays: the collector need not look at it again
@@ -161,9 +145,10 @@ class FairLLMServer(LLMServer):
 
     async def check_health(self) -> None:
         """Fail when the engine, the port or the link is gone; Serve then restarts the replica."""
-        for task in (self._serving, self._linking):
-            if task.done():
-                raise RuntimeError(f"a part of the replica ended: {task}")
+        if self._linking.done():
+            raise RuntimeError(f"the replica's link to the global queue ended: {self._linking}")
+        if not self._port.serving:
+            raise RuntimeError("the replica's port is closed")
         await super().check_health()
 
     async def __del__(self) -> None:
@@ -180,8 +165,7 @@ class FairLLMServer(LLMServer):
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._settings.drain_s):
                 await self._link.drain()
-        self._http.should_exit = self._http.force_exit = True  # cuts what is still open
-        await asyncio.wait([self._serving], timeout=1)
+        await self._port.close()  # cuts what is still open
         if self._book.busy:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(SETTLE_S):

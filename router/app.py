@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-import aiohttp
 import orjson
 
 from fairness.grant_token import HEADER, GrantToken
@@ -23,6 +22,7 @@ from router.bodies import Body, ClientGoneError, check_body, read_body
 from router.clients import Client, Clients
 from router.errors import ApiError, not_found, unavailable, unknown_model
 from router.relay import BrokenAnswerError, ReplicaFailedError, relay
+from router.trunks import Trunks
 from router.turns import Turn, Turns
 
 logger = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class RouterApp:
     name: str
     clients: Clients
     turns: dict[str, Turns]
-    session: aiohttp.ClientSession
+    trunks: Trunks
     grant_key: Callable[[], bytes]
     grant_ttl_s: float
     limits: Limits
@@ -197,15 +197,21 @@ class RouterApp:
         path = exchange.path
         if path in PASS_PATHS:
             path = path.removeprefix("/v1")
-        headers = {"content-type": "application/json", HEADER: token.encode(self.grant_key())}
+        headers = [
+            ("content-type", "application/json"),
+            (HEADER, token.encode(self.grant_key())),
+        ]
         if turn is not None:
-            headers["x-request-id"] = turn.request  # vLLM's id; a client's may not be unique
+            # vLLM's id; a client's may not be unique
+            headers.append(("x-request-id", turn.request))
         await relay(
-            self.session,
-            f"{url}{path}",
+            self.trunks,
             body,
-            headers,
             exchange.send,
+            replica=token.replica,
+            url=url,
+            path=path,
+            headers=headers,
             lifeline=lambda: turns.lifeline(token.replica),
             answered=lambda: turns.answered(turn) if turn is not None else None,
         )

@@ -1,22 +1,20 @@
 """Bytes between a replica and a client, unread.
 
-Costs one read and one write per chunk (about 40 microseconds); a slow reader stops the reading
-from the replica (backpressure), it does not fill memory.
+A slow reader stops the replica (its stream's window, `fairness/trunk`), it does not fill memory.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, ExitStack, closing
 from typing import Any
-from urllib.parse import urlsplit
 
-import aiohttp
 import orjson
 
 from router.bodies import Body
 from router.errors import not_found
+from router.trunks import Answer, Headers, Trunks
 
 logger = logging.getLogger(__name__)
 
@@ -25,7 +23,6 @@ Lifeline = Callable[[], AbstractAsyncContextManager[None]]
 
 # Of the replica's response headers, those that concern the client.
 PASSED_HEADERS = frozenset({"content-type", "content-length", "cache-control", "retry-after"})
-CONNECT_TIMEOUT_S = 5.0
 
 
 class ReplicaFailedError(Exception):
@@ -36,24 +33,15 @@ class BrokenAnswerError(Exception):
     """The replica failed in the middle of an answer that cannot be ended properly."""
 
 
-def open_session() -> aiohttp.ClientSession:
-    """Connections to replicas, kept and reused; as many as there are streams."""
-    return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=300),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S),
-        auto_decompress=False,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        skip_auto_headers=("User-Agent",),
-    )
-
-
 async def relay(
-    session: aiohttp.ClientSession,
-    url: str,
+    trunks: Trunks,
     body: Body,
-    headers: dict[str, str],
     send: Send,
     *,
+    replica: str,
+    url: str,
+    path: str,
+    headers: Headers,
     lifeline: Lifeline,
     answered: Callable[[], None],
 ) -> None:
@@ -64,50 +52,58 @@ async def relay(
     the connection must be cut to tell the client that its answer is incomplete. A broken event
     stream is ended with an error event instead. `answered` is called when the answer begins.
     """
-    try:
-        async with lifeline():
-            response = await session.post(
-                url, data=body.data, headers=headers, allow_redirects=False
-            )
-            if response.status == 403:
-                raise ReplicaFailedError(f"grant refused: {await response.text()}")
-            if response.status == 404 and b'"error"' not in await response.read():
-                raise not_found(urlsplit(url).path)  # vLLM has no such path for this model
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        raise ReplicaFailedError(f"{type(error).__name__}: {error}") from error
-    body.release()
-    answered()
-    async with response:
-        passed = [
-            (name.lower().encode("latin-1"), value.encode("latin-1"))
-            for name, value in response.headers.items()
-            if name.lower() in PASSED_HEADERS
-        ]
+    with ExitStack() as leaving:
+        try:
+            async with lifeline():
+                answer = await trunks.ask(replica, url, path, headers, body.data)
+                leaving.enter_context(closing(answer))
+                first = await _inspected(answer, path)
+        except OSError as error:
+            raise ReplicaFailedError(f"{type(error).__name__}: {error}") from error
+        body.release()
+        answered()
         await send(
             {
                 "type": "http.response.start",
-                "status": response.status,
-                "headers": passed,
+                "status": answer.status,
+                "headers": [
+                    (name.encode("latin-1"), text.encode("latin-1"))
+                    for name, text in answer.headers
+                    if name in PASSED_HEADERS
+                ],
             }
         )
-        try:
-            async with lifeline():
-                if response.status == 404:
-                    await send(
-                        {
-                            "type": "http.response.body",
-                            "body": await response.read(),
-                            "more_body": True,
-                        }
-                    )
-                async for chunk in response.content.iter_any():
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            logger.warning("replica failed in the middle of an answer: %s", error)
-            if response.content_type != "text/event-stream":
-                raise BrokenAnswerError from error
-            await send({"type": "http.response.body", "body": _error_event(), "more_body": True})
-        await send({"type": "http.response.body", "body": b""})
+        await _pass_on(answer, first, send, lifeline)
+
+
+async def _inspected(answer: Answer, path: str) -> bytes:
+    """What was read of an answer to see whether it is the client's."""
+    if answer.status == 403:
+        reason = (await answer.rest()).decode(errors="replace")
+        raise ReplicaFailedError(f"grant refused: {reason}")
+    if answer.status != 404:
+        return b""
+    content = await answer.rest()
+    if b'"error"' not in content:
+        raise not_found(path)  # vLLM has no such path for this model
+    return content
+
+
+async def _pass_on(answer: Answer, first: bytes, send: Send, lifeline: Lifeline) -> None:
+    try:
+        async with lifeline():
+            if first:
+                await send({"type": "http.response.body", "body": first, "more_body": True})
+            more = True
+            while more:
+                chunk = await answer.read()
+                more = not answer.complete
+                await send({"type": "http.response.body", "body": chunk, "more_body": more})
+    except OSError as error:
+        logger.warning("replica failed in the middle of an answer: %s", error)
+        if not dict(answer.headers).get("content-type", "").startswith("text/event-stream"):
+            raise BrokenAnswerError from error
+        await send({"type": "http.response.body", "body": _error_event()})
 
 
 def _error_event() -> bytes:

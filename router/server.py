@@ -22,8 +22,8 @@ from router.app import Limits, RouterApp
 from router.clients import Clients, Configured
 from router.directory.directory import Directory
 from router.directory.store import audit_log
-from router.relay import open_session
 from router.stand_in import asking
+from router.trunks import Trunks
 from router.turns import QueueLimits, Turns
 
 
@@ -78,7 +78,7 @@ class Router:
         settings = self._settings
         name = f"{serve.get_replica_context().replica_tag}-{secrets.token_hex(4)}"
         key = await GrantKey.open(self._store)
-        session = open_session()
+        trunks = Trunks(key.now)
         turns = {}
         for pool in settings.pools:
             queue = await LocatedQueue.open(self._store, pool, settings.queue)
@@ -87,7 +87,7 @@ class Router:
                 queue,
                 settings.queue_limits,
                 settings.queue,
-                ask=None if settings.fail_closed else asking(session, key.now),
+                ask=None if settings.fail_closed else asking(trunks, key.now),
                 on_loss=key.share,
                 on_degraded=self._gauge(pool),
             )
@@ -99,7 +99,7 @@ class Router:
             name,
             Clients(settings.clients.keys, directory),
             turns,
-            session,
+            trunks,
             key.now,
             settings.queue.grant_ttl_ms / 1000,
             settings.limits,
@@ -149,4 +149,4 @@ class Router:
         if self._app is not None:
             for turns in self._app.turns.values():
                 await turns.stop()
-            await self._app.session.close()
+            await self._app.trunks.close()

@@ -14,15 +14,16 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 
-import aiohttp
 import orjson
 
 from fairness.grant_token import HEADER, GrantToken
 from fairness.store.contract import Call, Grant, QueueSettings, Reply, Sender, Usage
 from fairness.store.memory_store import MemoryPool
 from fairness.store.stand_in import PATH, Answer, LeaseState, Question
+from router.trunks import Trunks
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +32,8 @@ ASK_TIMEOUT_S = 2.0
 TOKEN_TTL_S = 15.0
 
 Ask = Callable[[str, str, Question], Awaitable[Answer]]
-"""(replica, url, question) -> answer. Raises OSError, TimeoutError, aiohttp.ClientError, and
-ValueError for an answer that makes no sense."""
+"""(replica, url, question) -> answer. Raises OSError, TimeoutError, and ValueError for an answer
+that makes no sense."""
 
 
 @dataclass(slots=True)
@@ -108,7 +109,7 @@ class StandIn:
                 answer = await self._ask(
                     replica, port.url, Question(self._router.name, tuple(port.leases))
                 )
-            except (OSError, TimeoutError, aiohttp.ClientError, ValueError) as error:
+            except (OSError, TimeoutError, ValueError) as error:
                 logger.warning("replica %s does not answer: %s", replica, error)
                 self._offer(replica, port, Call(), 0, 0)
             else:
@@ -143,18 +144,19 @@ class StandIn:
             self._pool.apply(Sender("replica", replica), confirmed)
 
 
-def asking(session: aiohttp.ClientSession, grant_key: Callable[[], bytes]) -> Ask:
-    """Ask over HTTP, with a token that only routers can make; `grant_key` tells the key by now."""
+def asking(trunks: Trunks, grant_key: Callable[[], bytes]) -> Ask:
+    """Ask at the replica's port, with a token that only routers can make; `grant_key` tells the
+    key by now."""
 
     async def ask(replica: str, url: str, question: Question) -> Answer:
-        token = GrantToken("", "", replica, time.time() + TOKEN_TTL_S)
+        token = GrantToken("", "", replica, time.time() + TOKEN_TTL_S).encode(grant_key())
+        body = orjson.dumps(question.to_json())
         async with asyncio.timeout(ASK_TIMEOUT_S):
-            async with session.post(
-                url + PATH,
-                data=orjson.dumps(question.to_json()),
-                headers={HEADER: token.encode(grant_key())},
-            ) as response:
-                response.raise_for_status()
-                return Answer.from_json(orjson.loads(await response.read()))
+            answer = await trunks.ask(replica, url, PATH, [(HEADER, token)], body)
+            with closing(answer):
+                content = await answer.rest()
+        if answer.status != 200:
+            raise ValueError(f"it refuses: {content.decode(errors='replace')}")
+        return Answer.from_json(orjson.loads(content))
 
     return ask

@@ -23,7 +23,7 @@ from router.admin.guard import MAX_BODY_BYTES, AdminKeys, Guard
 from router.admin.port import AdminPort
 from router.app import Limits, RouterApp
 from router.clients import Client, Clients, Configured, Group, hash_key, key_id
-from router.relay import open_session
+from router.trunks import Trunks
 from router.turns import QueueLimits, Turns
 from tests.integration.directories import directory, patient, until
 from tests.integration.servers import Server
@@ -81,12 +81,11 @@ async def router(source: StoreSource, name: str = "router-1") -> AsyncIterator[R
         turns = Turns(name, queue, QueueLimits(), SETTINGS)
         turns.start()
         stack.push_async_callback(turns.stop)
-        session = await stack.enter_async_context(open_session())
+        trunks = Trunks(lambda: b"k")
+        stack.push_async_callback(trunks.close)
         guard = admin_api(AdminKeys([hash_key(ADMIN)]), found, {"tiny": turns})
         clients = Clients(CONFIGURED.keys, found)
-        app = RouterApp(
-            name, clients, {"tiny": turns}, session, lambda: b"k", 15.0, Limits(), guard
-        )
+        app = RouterApp(name, clients, {"tiny": turns}, trunks, lambda: b"k", 15.0, Limits(), guard)
         yield Router(app, guard, turns)
 
 

@@ -1,20 +1,22 @@
 """The router with a real store, and with replicas that behave as badly as replicas can.
 
-The replica here is a small HTTP server that offers credits through the real queue; what it answers
-is the scenario's choice.
+The replica here has the product's own port and offers credits through the real queue; what its app
+answers is the scenario's choice.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+import socket
+from collections.abc import AsyncIterator
 from typing import Any
 
+import aiohttp
 import httpx
 import pytest
 import pytest_asyncio
-from aiohttp import web
+import uvicorn
 from redis.asyncio import Redis
 
 from fairness.grant_token import HEADER, GrantToken
@@ -22,44 +24,35 @@ from fairness.store.connection import connect
 from fairness.store.contract import Call, QueueSettings, Sender, Usage
 from fairness.store.locate import LocatedQueue
 from fairness.store.redis_store import RedisQueue
+from fairness.trunk.window import DOWNLOAD
 from router.app import Limits, RouterApp
 from router.clients import Client, Clients, hash_key
-from router.relay import BrokenAnswerError, open_session
+from router.relay import BrokenAnswerError
+from router.trunks import Trunks
 from router.turns import QueueLimits, Turns
+from tests.integration.trunk_replica import KEY, Handler, Request, TrunkReplica
 
 pytestmark = pytest.mark.integration
 
-KEY = b"k" * 32
 SILENCE_S = 2.0
 SETTINGS = QueueSettings(sender_ttl_ms=4000)
 CHAT = {"model": "tiny", "messages": []}
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class Replica:
-    """An HTTP server that offers credits and settles what it was granted."""
+class Replica(TrunkReplica):
+    """Offers credits and settles what it was granted."""
 
     def __init__(self, redis: Redis, name: str, handler: Handler) -> None:
+        super().__init__(name, self._answer)
         self.sender = Sender("replica", name)
-        self.tokens: list[GrantToken] = []
         self.headers: list[dict[str, str]] = []
         self._queue = RedisQueue(redis, "tiny", SETTINGS)
         self._handler = handler
         self._version = 0
-        self.url = ""
 
-    async def start(self) -> None:
-        app = web.Application()
-        app.router.add_route("*", "/{path:.*}", self._answer)
-        self._runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
-        await self._runner.setup()
-        site = web.TCPSite(self._runner, "127.0.0.1", 0)
-        await site.start()
-        host, port = self._runner.addresses[0][:2]
-        self.url = f"http://{host}:{port}"
-
-    async def stop(self) -> None:
-        await self._runner.cleanup()
+    @property
+    def tokens(self) -> list[GrantToken]:
+        return self.leases.tokens
 
     async def offer(self, limit: int) -> None:
         self._version += 1
@@ -67,44 +60,35 @@ class Replica:
         call.offer(self.url, limit, 0, self._version, 4096)
         await self._queue.execute(self.sender, call)
 
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
-        self.headers.append({k.lower(): v for k, v in request.headers.items()})
-        token = GrantToken.decode(request.headers[HEADER], KEY, self.sender.name, now=0)
-        self.tokens.append(token)
+    async def _answer(self, request: Request) -> None:
+        self.headers.append(request.headers)
         try:
-            return await self._handler(request)
+            await self._handler(request)
         finally:
             call = Call()
-            call.settle(token.lease, Usage(1, 0, 1))
+            assert request.lease is not None
+            call.settle(request.lease.name, Usage(1, 0, 1))
             await self._queue.execute(self.sender, call)
 
 
-async def fine(request: web.Request) -> web.StreamResponse:
-    return web.json_response({"id": "answer"})
+async def fine(request: Request) -> None:
+    await request.answer(b'{"id":"answer"}')
 
 
-async def breaks_in_the_stream(request: web.Request) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
-    await response.prepare(request)
-    await response.write(b"data: one\n\n")
-    assert request.transport is not None
-    request.transport.abort()
-    return response
+async def breaks_in_the_stream(request: Request) -> None:
+    await request.start()
+    await request.write(b"data: one\n\n")
+    raise RuntimeError("played")
 
 
-async def breaks_in_the_json(request: web.Request) -> web.StreamResponse:
-    response = web.StreamResponse(headers={"Content-Type": "application/json"})
-    response.content_length = 100
-    await response.prepare(request)
-    await response.write(b'{"id":')
-    assert request.transport is not None
-    request.transport.abort()
-    return response
+async def breaks_in_the_json(request: Request) -> None:
+    await request.start("application/json", **{"content-length": "100"})
+    await request.write(b'{"id":')
+    raise RuntimeError("played")
 
 
-async def hangs(request: web.Request) -> web.StreamResponse:
-    await asyncio.sleep(60)
-    return web.Response()
+async def hangs(request: Request) -> None:
+    await request.left()
 
 
 class Setup:
@@ -143,11 +127,12 @@ async def setup(server_url: str) -> AsyncIterator[Setup]:
     turns = Turns("router-1", queue, QueueLimits(requests_per_client=3), SETTINGS)
     clients = Clients([(hash_key("sk-1"), Client("alice", 2.0))])
     limits = Limits(max_wait_s=0.5)
-    async with open_session() as session:
-        app = RouterApp("router-1", clients, {"tiny": turns}, session, lambda: KEY, 15.0, limits)
-        turns.start()
-        yield Setup(redis, turns, app)
-        await turns.stop()
+    trunks = Trunks(lambda: KEY)
+    app = RouterApp("router-1", clients, {"tiny": turns}, trunks, lambda: KEY, 15.0, limits)
+    turns.start()
+    yield Setup(redis, turns, app)
+    await turns.stop()
+    await trunks.close()
     await redis.aclose()
 
 
@@ -214,22 +199,45 @@ async def test_a_replica_that_vanishes_without_a_word_is_noticed(setup: Setup) -
 
 
 async def test_a_path_that_the_model_does_not_have_is_an_openai_error(setup: Setup) -> None:
-    async def not_found(request: web.Request) -> web.StreamResponse:
-        return web.json_response({"detail": "Not Found"}, status=404)
+    async def not_found(request: Request) -> None:
+        await request.answer(b'{"detail":"Not Found"}', 404)
 
     async with replica(setup, "replica-1", not_found, 1):
         answer = await setup.ask()
     assert (answer.status_code, "there is nothing at" in answer.text) == (404, True)
 
 
+async def test_an_error_of_the_model_passes_with_its_status_and_body(setup: Setup) -> None:
+    async def refuses(request: Request) -> None:
+        await request.answer(b'{"error":{"message":"no such adapter"}}', 404)
+
+    async with replica(setup, "replica-1", refuses, 1):
+        answer = await setup.ask()
+    assert (answer.status_code, answer.json()["error"]["message"]) == (404, "no such adapter")
+
+
 async def test_a_refused_grant_is_asked_for_again(setup: Setup) -> None:
     refusals = iter([True, False])
 
-    async def refuses_once(request: web.Request) -> web.StreamResponse:
-        return web.Response(status=403) if next(refusals) else await fine(request)
+    async def refuses_once(request: Request) -> None:
+        if next(refusals):
+            await request.answer(b"", 403)
+        else:
+            await fine(request)
 
     async with replica(setup, "replica-1", refuses_once, 2):
         assert (await setup.ask()).status_code == 200
+
+
+async def test_a_connection_lost_before_the_answer_is_asked_again_elsewhere(setup: Setup) -> None:
+    async with replica(setup, "replica-1", hangs, 1) as dies:
+        asked = asyncio.create_task(setup.ask())
+        while not dies.tokens:
+            await asyncio.sleep(0.01)
+        await dies.stop()
+        async with replica(setup, "replica-2", fine, 1) as alive:
+            assert (await asked).json() == {"id": "answer"}
+            assert len(alive.tokens) == 1
 
 
 async def test_a_stream_that_breaks_ends_with_an_error_event(setup: Setup) -> None:
@@ -239,6 +247,23 @@ async def test_a_stream_that_breaks_ends_with_an_error_event(setup: Setup) -> No
     assert answer.text.startswith("data: one\n\n")
     assert '"code":"replica_failed"' in answer.text
     assert answer.text.endswith("data: [DONE]\n\n")
+
+
+async def test_a_stream_whose_replica_dies_ends_with_an_error_event(setup: Setup) -> None:
+    replicas: list[Replica] = []
+
+    async def dies(request: Request) -> None:
+        await request.start()
+        await request.write(b"data: one\n\n")
+        await asyncio.sleep(0)  # so that it has left
+        for trunk in list(replicas[0].port._trunks):
+            trunk.fail("played")
+
+    async with replica(setup, "replica-1", dies, 1) as one:
+        replicas.append(one)
+        answer = await setup.ask()
+    assert answer.text.startswith("data: one\n\n")
+    assert '"code":"replica_failed"' in answer.text
 
 
 async def test_an_answer_that_breaks_cuts_the_connection(setup: Setup) -> None:
@@ -262,3 +287,112 @@ async def test_too_many_waiting_requests_of_one_client_are_429(setup: Setup) -> 
         await asyncio.gather(running, *waiting, return_exceptions=True)
     await asyncio.sleep(0.2)
     assert await setup.alice() == (0, 0)
+
+
+async def test_a_client_that_reads_nothing_stops_its_replica_and_no_other_stream(
+    setup: Setup,
+) -> None:
+    size, made = 4 * 2**20, []
+
+    async def produces(request: Request) -> None:
+        mine = len(made)
+        made.append(0)
+        await request.start()
+        for _ in range(0, size, 1024):
+            await request.write(b"x" * 1024)
+            made[mine] += 1024
+        await request.write(b"", more=False)
+
+    reads, received = asyncio.Event(), 0
+    request = [{"type": "http.request", "body": b'{"model": "tiny"}', "more_body": False}]
+
+    async def receive() -> dict[str, Any]:
+        if not request:
+            await asyncio.Event().wait()  # the client stays
+        return request.pop()
+
+    async def send(message: dict[str, Any]) -> None:
+        nonlocal received
+        await reads.wait()
+        received += len(message.get("body", b""))
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/v1/completions",
+        "headers": [(b"authorization", b"Bearer sk-1")],
+    }
+    async with replica(setup, "replica-1", produces, 2):
+        await setup.seen(replicas=1)
+        stalled = asyncio.create_task(setup.app(scope, receive, send))
+        while not made:
+            await asyncio.sleep(0.01)
+        assert len((await setup.ask()).content) == size == made[1]
+        assert made[0] <= DOWNLOAD
+        reads.set()
+        await stalled
+        assert received == size
+
+
+STREAMS = 1000
+CHUNKS = 20
+
+
+@contextlib.asynccontextmanager
+async def served(app: RouterApp) -> AsyncIterator[str]:
+    """The router on a port, as Serve serves it."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=2 * STREAMS)
+    config = uvicorn.Config(app, lifespan="off", access_log=False, log_level="warning")
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]))
+    host, port = listener.getsockname()[:2]
+    try:
+        yield f"http://{host}:{port}"
+    finally:
+        server.should_exit = True
+        await serving
+
+
+async def test_a_thousand_open_streams_lose_no_byte(setup: Setup) -> None:
+    """All are open at the same time, then speak in turns; each says something of its own."""
+    open_now, all_open = 0, asyncio.Event()
+
+    def chunk(who: str, number: int) -> bytes:
+        return f"data: {who} says {number}\n\n".encode()
+
+    async def speaks(request: Request) -> None:
+        nonlocal open_now
+        assert request.lease is not None
+        who = request.headers["x-request-id"]
+        await request.start()
+        await request.write(chunk(who, 0))
+        open_now += 1
+        if open_now == STREAMS:
+            all_open.set()
+        await all_open.wait()
+        for number in range(1, CHUNKS):
+            await request.write(chunk(who, number))
+            await asyncio.sleep(0)
+        await request.write(b"", more=False)
+
+    async def listen(http: aiohttp.ClientSession, url: str) -> str:
+        async with http.post(url, json=CHAT, headers={"Authorization": "Bearer sk-1"}) as answer:
+            assert answer.status == 200
+            received = await answer.read()
+        who = received.split()[1].decode()
+        assert received == b"".join(chunk(who, number) for number in range(CHUNKS))
+        return who
+
+    setup.app.limits = Limits()
+    setup.turns._limits = QueueLimits()
+    connector = aiohttp.TCPConnector(limit=0)
+    async with (
+        replica(setup, "replica-1", speaks, STREAMS) as one,
+        served(setup.app) as url,
+        aiohttp.ClientSession(connector=connector) as http,
+    ):
+        await setup.seen(replicas=1)
+        path = f"{url}/v1/chat/completions"
+        heard = await asyncio.gather(*(listen(http, path) for _ in range(STREAMS)))
+        assert len(set(heard)) == STREAMS
+        assert len(one.port._trunks) == 1

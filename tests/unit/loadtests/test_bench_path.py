@@ -43,6 +43,28 @@ def test_a_selection_has_no_ratios_to_what_was_left_out() -> None:
     assert table({"fairlane": ROUNDS["fairlane"]}).row_count == 1
 
 
+def test_the_front_end_is_told_by_parts() -> None:
+    def round_of(router: float) -> Measured:
+        by_process = {
+            "ray::ServeReplica:fairlane:Replica:tiny": 60.0,
+            "ray::ServeReplica:fairlane:Router": router,
+            "ray::ServeReplica:fairlane:Store": 1.0,
+            "valkey-server": 2.0,
+            "haproxy": 9.0,
+            "ray::ServeController": 3.0,
+            "ray::HAProxyManager": 2.0,
+        }
+        return Measured(1000, 9.0, 100.0, 77.0 + router, 90.0, by_process)
+
+    assert bench_path.parts([round_of(20.0), round_of(30.0), round_of(24.0)]) == {
+        "replica": 60.0,
+        "router": 24.0,
+        "HAProxy": 9.0,
+        "store": 3.0,
+        "Ray and others": 5.0,
+    }
+
+
 def test_names_are_checked() -> None:
     assert bench_path._names("vllm, fairlane") == ["vllm", "fairlane"]
     with pytest.raises(argparse.ArgumentTypeError, match="choose from"):

@@ -1,0 +1,1 @@
+"""The trunk: one connection of a router and a replica that carries all their streams."""
