@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 from fairness.counters import VirtualTokenCounters
 from fairness.fair_queue import FairQueue
+from fairness.groups import Group
 from fairness.policy import policy
 from fairness.store.contract import Call, Grant, QueueSettings, Reply, Sender, Usage
 from fairness.store.memory_store import MemoryPool
@@ -81,6 +82,7 @@ class Request:
     bytes: int
     asked: float
     router: "Router"
+    groups: tuple[Group, ...] = ()
     over: Callable[["Request"], None] = lambda request: None
     grant: Grant | None = None
     got: Usage = Usage()  # noqa: RUF009 (a frozen value)
@@ -153,7 +155,9 @@ class Router:
     def submit(self, request: Request) -> None:
         self._mine[request.id] = request
         call = Call()
-        call.submit(request.id, request.client, request.weight, request.bytes)
+        call.submit(
+            request.id, request.client, request.weight, request.bytes, groups=request.groups
+        )
         self.cluster.call(self.sender, call, self._heed)
 
     def leave(self, request: Request) -> None:
@@ -262,7 +266,9 @@ class Replica:
         self.counters = VirtualTokenCounters()
         self._room = RoomEstimate()
         order = policy(self.cluster.shape.order)
-        self.queue: FairQueue[str] = FairQueue(order, self.counters.counter)
+        self.queue: FairQueue[str] = FairQueue(
+            order, self.counters.counter, group_of=self.counters.group_of
+        )
         self._beat()
 
     @property
@@ -282,7 +288,7 @@ class Replica:
         self._open[grant.lease] = Lease(request, grant)
         self._live[request.client] += 1
         self._waiting[request.client] += 1
-        self.counters.join(request.client, request.weight, grant.counter)
+        self.counters.join(request.client, request.weight, grant.counter, grant.groups)
         self.queue.push(request.client, grant.lease)
         if not self._stepping:
             self._begin_step()
@@ -417,7 +423,8 @@ class Replica:
             return
         self._version += 1
         call.offer(self.sender.name, limit, self._arrived, self._version, shape.longest)
-        marks = {c: self.counters.charged(c) for c in self._live} if charging else {}
+        live = {n for c in self._live for n in (c, *self.counters.groups_of(c))}
+        marks = {n: self.counters.charged(n) for n in live} if charging else {}
         self._calling, self._next_call = True, now + shape.report_s
 
         def heed(reply: Reply) -> None:
@@ -428,10 +435,10 @@ class Replica:
                 if name not in self._settled and name not in self._open:
                     self._arrived += 1
                     self._settled[name] = Usage()
-            for client, counter in reply.counters.items():
-                if client in marks and client in self.counters:
-                    self.counters.set_base(client, counter - marks[client])
-                    self.queue.reorder(client)
+            for node, counter in reply.counters.items():
+                if node in marks and node in self.counters:
+                    self.counters.set_base(node, counter - marks[node])
+                    self.queue.reorder(node)
             for client in [c for c, leases in self._live.items() if not leases]:
                 del self._live[client]
                 self.counters.forget(client)

@@ -17,6 +17,8 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
+Path = Sequence[tuple[str, float, object]]  # groups, outermost first: name, weight
+
 
 class Arrival(NamedTuple):
     """A client asks for so much service at this time (seconds)."""
@@ -45,6 +47,28 @@ def max_min(
     return shares
 
 
+def tree_max_min(
+    demands: Mapping[str, float],
+    capacity: float,
+    weights: Mapping[str, float] | None = None,
+    groups: Mapping[str, Path] | None = None,
+) -> dict[str, float]:
+    """The same in a tree: a group's part is poured in it, like the whole at the root."""
+    inside: dict[str, dict[str, float]] = {}
+    for client, demand in demands.items():
+        path = (groups or {}).get(client, ())
+        inside.setdefault(path[0][0] if path else client, {})[client] = demand
+    deeper = {client: path[1:] for client, path in (groups or {}).items()}
+    width = {path[0][0]: path[0][1] for path in (groups or {}).values() if path}
+    asked = {node: sum(of.values()) for node, of in inside.items()}
+    parts = max_min(asked, capacity, {**(weights or {}), **width})
+    shares = {}
+    for node, of in inside.items():
+        alone = set(of) == {node}
+        shares |= {node: parts[node]} if alone else tree_max_min(of, parts[node], weights, deeper)
+    return shares
+
+
 class Given(NamedTuple):
     """What the servers gave to all clients together: `totals[k]` up to and including `times[k]`."""
 
@@ -61,6 +85,7 @@ def fair_service(
     given: Given,
     until: float,
     weights: Mapping[str, float] | None = None,
+    groups: Mapping[str, Path] | None = None,
 ) -> dict[str, float]:
     """Return what each client should have received by `until`."""
     received: dict[str, float] = {}
@@ -70,7 +95,7 @@ def fair_service(
     def pour(total: float) -> None:
         nonlocal before
         if total > before:
-            for client, share in max_min(asked, total - before, weights).items():
+            for client, share in tree_max_min(asked, total - before, weights, groups).items():
                 received[client] = received.get(client, 0.0) + share
                 asked[client] -= share
                 if asked[client] <= 1e-9:

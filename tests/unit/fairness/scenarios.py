@@ -12,6 +12,7 @@ from functools import partial
 
 from fairness.bounds import PoolLimits, excess_bound, service_bound
 from fairness.cost import ServiceCost
+from fairness.groups import Group
 from fairness.prediction import Prediction
 from fairness.store.contract import QueueSettings
 from tests.unit.fairness.cluster import BEAT_S, Cluster, Request, Router, Shape
@@ -45,6 +46,7 @@ class Flow:
     patience: float = 2.0
     routers: tuple[int, ...] = ()
     bytes_per_token: float = 4.0
+    groups: tuple[Group, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -163,6 +165,7 @@ def play(scenario: Scenario, tamper: Callable[[Cluster], None] = lambda cluster:
         assert until < 100 * scenario.seconds + 1000, "requests that never end"
     cluster.run(until + SETTLING_S)
     witness.finish()
+    groups = {flow.client: flow.groups for flow in scenario.flows}
     arrivals = [
         Arrival(r.asked, r.client, scenario.cost.of(r.got.input, r.got.output))
         for r in cluster.requests.values()
@@ -172,7 +175,7 @@ def play(scenario: Scenario, tamper: Callable[[Cluster], None] = lambda cluster:
         limits_of(scenario),
         witness,
         received,
-        fair_service(arrivals, given, scenario.seconds, weights),
+        fair_service(arrivals, given, scenario.seconds, weights, groups),
         list(cluster.requests.values()),
         cluster.pool.leftovers(),
         {state.client: state.service for state in cluster.pool.clients()},
@@ -252,6 +255,7 @@ class Sender:
             max(1, round(tokens_in * flow.bytes_per_token)),
             self._cluster.events.now,
             routers[number % len(routers)],
+            flow.groups,
             self._over,
         )
         self._open += 1

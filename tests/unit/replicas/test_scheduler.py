@@ -150,6 +150,21 @@ def test_the_order_follows_the_global_counters():
     assert [request[0] for request in engine.admission_order()] == ["c", "b", "a"]
 
 
+def test_groups_share_before_their_clients_do():
+    engine = fair(slots=3)
+    acme = [["acme/", 1.0, 0.0]]
+    for client, groups in (("ann", acme), ("ben", acme), ("zoe", [])):
+        for number in range(40):
+            identity = {"client": client, "lease": f"{client}{number}.1", "groups": groups}
+            engine.send(None, prompt=8, output=8, identity=identity)
+    for _ in range(150):
+        engine.step()
+    ann, ben, zoe = (charged(engine, client) for client in ("ann", "ben", "zoe"))
+    assert charged(engine, "acme/") == ann + ben > 400
+    assert zoe == pytest.approx(ann + ben, abs=60)
+    assert ann == pytest.approx(ben, abs=60)
+
+
 def test_a_request_that_is_not_ready_lets_others_pass_and_costs_nothing_until_it_runs():
     engine = fair(slots=1)
     unready = engine.send("a", prompt=10, output=1, ready=False)
