@@ -34,6 +34,7 @@ from fairness.store.contract import (
     ClientState,
     GlobalQueue,
     Grant,
+    GroupState,
     PoolState,
     QueueSettings,
     ReplicaState,
@@ -203,6 +204,10 @@ class Turns:
     async def clients(self) -> list[ClientState]:
         """Every client of the pool. Raises StoreUnavailableError."""
         return await self._queue.clients()
+
+    async def groups(self) -> list[GroupState]:
+        """Every group of the pool. Raises StoreUnavailableError."""
+        return await self._queue.groups()
 
     def submit(self, client: Client, size: int, priority: int = 0) -> Turn:
         """Stand in line with a body of `size` bytes, before the client's other requests of larger

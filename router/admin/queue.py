@@ -44,6 +44,25 @@ def queue_router(directory: Directory, turns: Mapping[str, Turns]) -> APIRouter:
         rows = await _states(directory, turns)
         return Response(orjson.dumps({"clients": rows}), media_type="application/json")
 
+    @api.get("/groups")
+    async def queue_groups() -> Response:
+        """Pool -> every group that the queue has heard of: weight, counter, how many of those in it
+        have something waiting, and leases of its clients."""
+        found = {
+            name: [
+                {
+                    "group": state.group.removesuffix("/"),
+                    "weight": state.weight,
+                    "counter": state.counter,
+                    "waiting": state.waiting,
+                    "running": state.running,
+                }
+                for state in await pool.groups()
+            ]
+            for name, pool in turns.items()
+        }
+        return Response(orjson.dumps(found), media_type="application/json")
+
     @api.get("/policy")
     async def get_policy() -> dict[str, str]:
         """Pool -> its policy."""

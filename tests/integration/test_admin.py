@@ -286,7 +286,16 @@ async def test_all_changes_are_told_and_no_key(
 async def test_the_queue_s_clients_and_policy(routers: tuple[Router, Router]) -> None:
     one, other = routers
     await one.done("POST", "/clients", {"name": "alice", "weight": 4})
-    one.turns.leave(one.turns.submit(Client("alice", 4.0), 10))
+    groups = (Group("acme", 2.0), Group("acme/ml"))
+    turn = one.turns.submit(Client("alice", 4.0, groups), 10)
+
+    async def grouped() -> bool:
+        rows = (await other.done("GET", "/queue/groups"))["tiny"]
+        found = [(row["group"], row["weight"], row["waiting"]) for row in rows]
+        return found == [("acme", 2.0, 1), ("acme/ml", 1.0, 1)]
+
+    await until(grouped)
+    one.turns.leave(turn)
 
     async def heard_of() -> bool:
         rows = (await other.done("GET", "/queue/clients"))["clients"]
@@ -315,6 +324,7 @@ async def test_the_description_is_whole(routers: tuple[Router, Router]) -> None:
         "/admin/keys/{key}/rotate",
         "/admin/keys/{key}/revoke",
         "/admin/queue/clients",
+        "/admin/queue/groups",
         "/admin/queue/policy",
         "/admin/audit",
     }

@@ -26,7 +26,7 @@ from fairness.store.locate import LocatedQueue
 from fairness.store.redis_store import RedisQueue
 from fairness.trunk.window import DOWNLOAD
 from router.app import Limits, RouterApp
-from router.clients import Client, Clients, hash_key
+from router.clients import Client, Clients, Group, hash_key
 from router.relay import BrokenAnswerError
 from router.trunks import Trunks
 from router.turns import QueueLimits, Turns
@@ -36,6 +36,7 @@ pytestmark = pytest.mark.integration
 
 SILENCE_S = 2.0
 SETTINGS = QueueSettings(sender_ttl_ms=4000)
+IMPATIENT = Limits(max_wait_s=0.5)
 CHAT = {"model": "tiny", "messages": []}
 
 
@@ -125,10 +126,10 @@ async def setup(server_url: str) -> AsyncIterator[Setup]:
     redis = connect(server_url)
     queue = await LocatedQueue.open(server_url, "tiny", SETTINGS)
     turns = Turns("router-1", queue, QueueLimits(requests_per_client=3), SETTINGS)
-    clients = Clients([(hash_key("sk-1"), Client("alice", 2.0))])
-    limits = Limits(max_wait_s=0.5)
+    alice = Client("alice", 2.0, (Group("acme", 3.0), Group("acme/ml")))
+    clients = Clients([(hash_key("sk-1"), alice)])
     trunks = Trunks(lambda: KEY)
-    app = RouterApp("router-1", clients, {"tiny": turns}, trunks, lambda: KEY, 15.0, limits)
+    app = RouterApp("router-1", clients, {"tiny": turns}, trunks, lambda: KEY, 15.0, Limits())
     turns.start()
     yield Setup(redis, turns, app)
     await turns.stop()
@@ -153,6 +154,10 @@ async def test_the_grant_says_who_and_nothing_of_the_clients_headers_passes(setu
         assert answer.json() == {"id": "answer"}
         (token,), (headers,) = one.tokens, one.headers
     assert (token.client, token.weight, token.replica) == ("alice", 2.0, "replica-1")
+    assert [group[:2] for group in token.groups] == [("acme/", 3.0), ("acme/ml/", 1.0)]
+    acme, ml = (group.counter for group in token.groups)
+    assert acme is not None and ml is not None
+    assert ml == 2 * token.counter > acme == pytest.approx(ml / 3)
     assert not {"authorization", "x-api-key", "cookie"} & set(headers)
 
 
@@ -169,6 +174,7 @@ async def test_a_replica_that_comes_is_found_by_the_next_request(setup: Setup) -
 
 
 async def test_no_turn_in_time_is_503_and_leaves_the_queue(setup: Setup) -> None:
+    setup.app.limits = IMPATIENT
     async with replica(setup, "replica-1", fine, 1) as one:
         await setup.ask()
         await one.offer(1)  # full: its one grant is used
@@ -191,6 +197,7 @@ async def test_a_dead_replica_is_passed_over(setup: Setup) -> None:
 
 
 async def test_a_replica_that_vanishes_without_a_word_is_noticed(setup: Setup) -> None:
+    setup.app.limits = IMPATIENT
     async with replica(setup, "replica-1", hangs, 1):
         await setup.seen(replicas=1)
         async with asyncio.timeout(15):
