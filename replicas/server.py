@@ -33,6 +33,7 @@ from replicas.lease_book import LeaseBook
 from replicas.queue_link import LinkSettings, QueueLink
 from replicas.stand_in import Shares
 from replicas.trunk_server import TrunkServer
+from replicas.warm_up import warm_up
 
 logger = logging.getLogger(__name__)
 
@@ -110,6 +111,7 @@ class FairLLMServer(LLMServer):
         longest = engine_client.model_config.max_model_len
         name = f"{serve.get_replica_context().replica_tag}-{secrets.token_hex(4)}"
         queue = await LocatedQueue.open(store, settings.pool, settings.queue)
+        await warm_up(engine_client)
         bind_identity(engine_client)
         engine_client.logger_manager.stat_loggers.append(StepListener(self._step_done))
 
