@@ -51,7 +51,7 @@ def _router(config: AppConfig, store: StoreSettings, pools: list[Application]) -
     settings = RouterSettings(
         pools=tuple(pool.model_id for pool in config.pools),
         policy=config.policy,
-        build=secrets.token_hex(8),
+        build=secrets.token_hex(8),  # Serve builds anew only when `args` have changed
         queue=config.queue_settings(),
         live=functools.partial(live_settings, config.live()),
         admin_host=config.admin.host,

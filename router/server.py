@@ -144,8 +144,11 @@ class Router:
 
         return serve_http
 
-    async def reconfigure(self, user_config: dict[str, Any]) -> None:
+    async def reconfigure(self, user_config: dict[str, Any] | None, rank: Any = None) -> None:
         """Take up what has changed: between two steps of the event loop, for the next request.
+
+        rank: of no use here, but who has the parameter is also called when the `user_config` was
+        taken out of the file (None), and so returns to what the arguments say.
 
         Raises ValueError for an unsound configuration when the router has only just started:
         Serve shows it, and the other routers go on. A router at work keeps what it has and says
@@ -154,7 +157,7 @@ class Router:
         if self._app is None or self._directory is None:
             raise RuntimeError("Serve calls this after the router's application was built")
         try:
-            live = self._settings.live(user_config)
+            live = self._settings.live(user_config or {})
         except ValueError as error:
             if not self._configured:
                 raise

@@ -46,8 +46,13 @@ class UnsoundError(ValueError):
 def problems_of(error: ValidationError, model: type[BaseModel]) -> list[Problem]:
     """Everything that pydantic has found in a `model`."""
     found: list[Problem] = []
-    for details in error.errors(include_url=False, include_input=False):
+    errors = error.errors(include_url=False, include_input=False)
+    for details in errors:
         loc = details["loc"]
+        if details["type"] == "too_short" and any(
+            other["loc"][: len(loc)] == loc and other is not details for other in errors
+        ):
+            continue  # pydantic counts the sound items only
         cause = details.get("ctx", {}).get("error")
         if isinstance(cause, UnsoundError):
             found += [replace(problem, loc=loc + problem.loc) for problem in cause.problems]
@@ -79,7 +84,9 @@ def _problem(kind: str, loc: Loc, message: str, model: type[BaseModel]) -> Probl
         return Problem(loc, "should have fields", "write each as `name: value`")
     if kind == "string_pattern_mismatch":
         return Problem(loc, "does not match the pattern", hint)  # which would be hard to read
-    return Problem(loc, message.removeprefix("Input ").removeprefix("String "), hint)
+    for beginning in ("Input ", "String ", "Tuple "):
+        message = message.removeprefix(beginning)
+    return Problem(loc, message.removesuffix(" after validation, not 0"), hint)
 
 
 def _in_a_line(description: str | None) -> str:

@@ -28,17 +28,16 @@ class Routers:
     def __init__(self, url: str) -> None:
         self.url = url
 
-    def deploy(self, user_config: dict[str, Any] | None) -> None:
-        """What `serve deploy` does with a file."""
+    def deploy(self, *changes: dict[str, Any]) -> None:
+        """What `serve deploy` does with a file. changes: what is under `deployments`."""
         from ray.serve.context import _get_global_client
         from ray.serve.schema import ServeDeploySchema
 
-        changes = [] if user_config is None else [{"name": "Router", "user_config": user_config}]
         application = {
             "name": APPLICATION,
             "import_path": "tests.e2e.router_alone:build",
             "args": ARGS,
-            "deployments": changes,
+            "deployments": list(changes),
         }
         schema = ServeDeploySchema.model_validate({"applications": [application]})
         _get_global_client().deploy_apps(schema, _blocking=True)
@@ -61,6 +60,11 @@ class Routers:
         while in_a_row < LOOKS:
             in_a_row = in_a_row + 1 if condition() else 0
             assert time.monotonic() < deadline
+
+
+def changed(user_config: dict[str, Any] | None) -> dict[str, Any]:
+    """An entry under `deployments`."""
+    return {"name": "Router", "user_config": user_config}
 
 
 @pytest.fixture(scope="module")
@@ -88,13 +92,13 @@ def routers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Routers]:
 
 
 def test_clients_keys_and_limits_change_and_no_router_restarts(routers: Routers) -> None:
-    routers.deploy(None)
+    routers.deploy()
     routers.become(lambda: routers.opens("sk-first"))
     names = routers.names()
     assert len(names) == 2
     assert not routers.opens("sk-second")
 
-    routers.deploy({"clients": [SECOND], "router": {"max_body_bytes": 10}})
+    routers.deploy(changed({"clients": [SECOND], "router": {"max_body_bytes": 10}}))
     routers.become(lambda: routers.opens("sk-second") and not routers.opens("sk-first"))
     shown = routers.get("/admin/clients/alice", "sk-admin").json()
     assert shown["weight"] == 3
@@ -105,9 +109,12 @@ def test_clients_keys_and_limits_change_and_no_router_restarts(routers: Routers)
     )
     assert answer.status_code == 413
 
-    routers.deploy({"clients": [SECOND | {"weight": -1}]})  # unsound: what was there stays
+    routers.deploy(changed({"clients": [SECOND | {"weight": -1}]}))  # unsound: what was there stays
     routers.become(lambda: routers.opens("sk-second"))
 
-    routers.deploy(None)
-    routers.become(lambda: routers.opens("sk-first") and not routers.opens("sk-second"))
+    for without in ([changed(None)], []):
+        routers.deploy(changed({"clients": [SECOND]}))
+        routers.become(lambda: routers.opens("sk-second"))
+        routers.deploy(*without)
+        routers.become(lambda: routers.opens("sk-first") and not routers.opens("sk-second"))
     assert routers.names() == names

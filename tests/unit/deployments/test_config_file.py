@@ -134,6 +134,18 @@ def test_a_sound_file_has_none_and_its_changes_hold(tmp_path: Path) -> None:
             "my.yaml:1: applications: should have one application of Fairlane; give one the "
             "import_path deployments.app:build",
         ),
+        (
+            "- llm:\n            model_loading_config: {model_id: org/model-3.1}",
+            "[]",
+            "my.yaml:9: applications[0].args.pools: should have at least 1 item; the models, each "
+            "with its replicas",
+        ),
+        (
+            "- llm:",
+            "- lookahed: 2\n          llm:",
+            "my.yaml:10: applications[0].args.pools[0].lookahed: unknown field; did you mean "
+            "`lookahead`?",
+        ),
         ("args:", "args: [", "my.yaml:6: is not YAML: "),
     ],
 )
