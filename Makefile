@@ -8,7 +8,7 @@ ARGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help env model serve demo loadtest test test-unit lint format bench-path bench-queue bench-scheduler bench-engine chaos paper cluster compare lock clean redis-server
+.PHONY: help env model serve demo loadtest test test-unit lint docs format bench-path bench-queue bench-scheduler bench-engine chaos paper cluster compare lock clean redis-server
 
 help:  ## Show this text.
 	@echo 'Fairlane: LLM serving on Ray Serve and vLLM where each client gets its fair share.'
@@ -50,6 +50,9 @@ lint: env  ## Check style (ruff) and types (mypy).
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: env  ## Write what docs/configuration.md and config.schema.json take from the models.
+	@$(BIN)/python -m deployments.configuration.reference
 
 format: env  ## Rewrite the code in the house style.
 	$(BIN)/ruff check --fix .

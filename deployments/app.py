@@ -4,6 +4,7 @@
 # configuration's dictionary into an AppConfig.
 import copy
 import dataclasses
+import functools
 import secrets
 from typing import Any
 
@@ -13,11 +14,11 @@ from ray.serve.llm import LLMConfig, build_llm_deployment
 
 from deployments.config import EMBEDDED, AppConfig, PoolConfig, home
 from deployments.embedded_store import EmbeddedStore
+from deployments.live import live_settings
 from deployments.tiny_model import ensure_tiny_model
 from fairness.store.settings import StoreSettings
 from replicas.queue_link import LinkSettings
 from replicas.server import FairLLMServer, ReplicaSettings
-from router.app import Limits
 from router.server import Router, RouterSettings
 
 SCHEDULER = "replicas.scheduler.FairScheduler"
@@ -50,14 +51,12 @@ def _router(config: AppConfig, store: StoreSettings, pools: list[Application]) -
     settings = RouterSettings(
         pools=tuple(pool.model_id for pool in config.pools),
         policy=config.policy,
-        build=secrets.token_hex(8),
+        build=secrets.token_hex(8),  # Serve builds anew only when `args` have changed
         queue=config.queue_settings(),
-        clients=config.configured(),
-        admin_key_hashes=config.admin_hashes(),
+        live=functools.partial(live_settings, config.live()),
         admin_host=config.admin.host,
         admin_port=config.admin.port,
         fail_closed=config.store.fail_closed,
-        limits=Limits(config.router.max_body_bytes, config.router.max_wait_s),
     )
     deployment = serve.deployment(Router).options(
         name="Router",
@@ -70,6 +69,7 @@ def _router(config: AppConfig, store: StoreSettings, pools: list[Application]) -
         },
         graceful_shutdown_wait_loop_s=0.1,
         logging_config={"enable_access_log": False},
+        user_config={},  # a config file may give another: `Router.reconfigure`
     )
     return deployment.bind(settings, store, *pools)
 

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from deployments import loadtest
-from deployments.admin.commands import add_commands
+from deployments.admin import commands as admin
+from deployments.configuration import commands as configuration
 from router.clients import hash_key
 
 LOCAL = Path(__file__).with_name("local.yaml")
@@ -58,7 +59,8 @@ def main() -> None:
     )
     hasher.set_defaults(run=_hash_key)
 
-    add_commands(commands)
+    configuration.add_commands(commands, LOCAL)
+    admin.add_commands(commands)
 
     arguments = parser.parse_args()
     sys.exit(arguments.run(arguments))

@@ -1,14 +1,30 @@
-"""The typed configuration: the `args` of a Serve config file. Unknown fields are errors."""
+"""The typed configuration: the `args` of a Serve config file. Unknown fields are errors.
+
+`AppConfig` is all of it. Its base, `LiveConfig`, is what running routers take up without a restart,
+from the `user_config` of the deployment `Router`. The descriptions of the fields are the reference
+(`docs/configuration.md`) and the JSON schema: `make docs` writes both.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
+from deployments.configuration.problems import Problem, UnsoundError, problems_of
 from fairness.cost import ServiceCost
 from fairness.groups import is_group
 from fairness.prediction import Prediction
@@ -17,7 +33,9 @@ from fairness.store.contract import QueueSettings
 from fairness.store.settings import Credentials, StoreSettings, Tls
 from router.clients import Client, Configured, Group, hash_key
 from router.directory.records import GROUP_NAME, lineage, organisation_of
+from router.limits import QueueLimits
 
+QUEUE = QueueLimits()  # the defaults
 CHECKOUT = Path(__file__).resolve().parents[1]
 EMBEDDED = "embedded"
 
@@ -40,13 +58,15 @@ class Strict(BaseModel):
 
 
 class CostConfig(Strict):
-    """Service of a token: `input` for a prompt token, `output` for a generated one, `cached_input`
-    for a prompt token that the prefix cache provided.
-    """
+    """Service of a token."""
 
-    input: float = Field(default=1.0, ge=0)
-    output: float = Field(default=2.0, ge=0)
-    cached_input: float = Field(default=0.0, ge=0)
+    input: float = Field(default=1.0, ge=0, description="Service of a prompt token.")
+    output: float = Field(default=2.0, ge=0, description="Service of an output token.")
+    cached_input: float = Field(
+        default=0.0,
+        ge=0,
+        description="Service of a prompt token that the prefix cache provided; at most `input`.",
+    )
 
     @model_validator(mode="after")
     def _makes_sense(self) -> CostConfig:
@@ -59,43 +79,89 @@ class CostConfig(Strict):
 
 
 class PredictionConfig(Strict):
-    """How many output tokens a request will make, charged at its grant and corrected at its end.
+    """How many output tokens a request will make, charged at its grant and corrected at its end."""
 
-    predictor: `pool_average`, of the pool's last requests, whoever sent them; `moving_average` of
-    the client's last five; `quantile` (the `level`-quantile of its last twenty); `none`. share: how
-    much of the prediction is charged in advance.
-    """
-
-    predictor: Literal["pool_average", "moving_average", "quantile", "none"] = "pool_average"
-    share: float = Field(default=1.0, ge=0, le=1)
-    level: float = Field(default=0.5, gt=0, le=1)
+    predictor: Literal["pool_average", "moving_average", "quantile", "none"] = Field(
+        default="pool_average",
+        description="Output tokens charged in advance, at the grant: `pool_average` of the pool's "
+        "recent requests, `moving_average` of the client's last five, `quantile` of its last "
+        "twenty, or `none`; see [theory](theory.md).",
+    )
+    share: float = Field(
+        default=1.0, ge=0, le=1, description="How much of the prediction is charged (0 to 1)."
+    )
+    level: float = Field(
+        default=0.5, gt=0, le=1, description="Which quantile the predictor `quantile` takes."
+    )
 
 
 class StoreConfig(Strict):
     """Where the global queue is kept, and how to get in.
 
-    url: "embedded" for a Valkey inside the application (one machine), or the URL of a server, of
-    its Sentinels or of a Cluster (`fairness/store/address.py`). REDIS_URL in the environment
-    overrides it. Passwords are best left out of here: `password_file`, FAIRLANE_STORE_PASSWORD
-    and FAIRLANE_SENTINEL_PASSWORD are read where the connections are made. A silent router or
-    replica counts as dead after `sender_ttl_s`. While the store is away, each router keeps the
-    queue of its own requests; with `fail_closed` it refuses them.
+    Passwords are best left out of here: `password_file`, FAIRLANE_STORE_PASSWORD and
+    FAIRLANE_SENTINEL_PASSWORD are read where the connections are made.
     """
 
-    url: str = Field(default=EMBEDDED, repr=False)
-    username: str | None = Field(default=None, min_length=1)
-    password: SecretStr | None = None
-    password_file: str | None = Field(default=None, min_length=1)
-    sentinel_username: str | None = Field(default=None, min_length=1)
-    sentinel_password: SecretStr | None = None
-    sentinel_password_file: str | None = Field(default=None, min_length=1)
-    ca_file: str | None = Field(default=None, min_length=1)
-    cert_file: str | None = Field(default=None, min_length=1)
-    key_file: str | None = Field(default=None, min_length=1)
-    connect_timeout_s: float = Field(default=1.0, gt=0)
-    call_timeout_s: float = Field(default=2.0, gt=0)
-    sender_ttl_s: float = Field(default=10.0, ge=3)
-    fail_closed: bool = False
+    url: str = Field(
+        default=EMBEDDED,
+        repr=False,
+        description="`embedded` for a Valkey inside the application (one machine), or the URL of a "
+        "server, see [below](#the-store); REDIS_URL in the environment overrides it.",
+    )
+    username: str | None = Field(
+        default=None, min_length=1, description="Who we are to the store (an ACL user)."
+    )
+    password: SecretStr | None = Field(
+        default=None, description="The user's password; `password_file` keeps it out of here."
+    )
+    password_file: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The password's file on every node, instead of `password`.",
+    )
+    sentinel_username: str | None = Field(
+        default=None, min_length=1, description="Who we are to the store's Sentinels."
+    )
+    sentinel_password: SecretStr | None = Field(
+        default=None, description="The password to the Sentinels."
+    )
+    sentinel_password_file: str | None = Field(
+        default=None,
+        min_length=1,
+        description="The file of that password on every node, instead of `sentinel_password`.",
+    )
+    ca_file: str | None = Field(
+        default=None,
+        min_length=1,
+        description="A certificate authority to trust besides the system's (a PEM file on every "
+        "node).",
+    )
+    cert_file: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Our certificate, for stores that ask for one (a PEM file on every node).",
+    )
+    key_file: str | None = Field(
+        default=None, min_length=1, description="The private key of `cert_file`."
+    )
+    connect_timeout_s: float = Field(
+        default=1.0,
+        gt=0,
+        description="Seconds to open a connection, TLS and log-in included.",
+    )
+    call_timeout_s: float = Field(
+        default=2.0,
+        gt=0,
+        description="Seconds for a call in all: finding the server, connecting, the answer.",
+    )
+    sender_ttl_s: float = Field(
+        default=10.0, ge=3, description="A router or replica silent for so many seconds is dead."
+    )
+    fail_closed: bool = Field(
+        default=False,
+        description="While the store is away: refuse requests (503) rather than let each router "
+        "keep a queue of its own.",
+    )
 
     @field_validator("url")
     @classmethod
@@ -167,19 +233,34 @@ def _parsed_url(name: str, url: str) -> Address:
 class GroupConfig(Strict):
     """An organisation (`acme`), or a team of one (`acme/ml`)."""
 
-    name: str = Field(pattern=f"^{GROUP_NAME}$")
-    weight: float = Field(default=1.0, gt=0)
+    name: str = Field(
+        pattern=f"^{GROUP_NAME}$",
+        description="An organisation (`acme`) or a team of one (`acme/ml`): letters, digits and "
+        "`._@+-`, at most one slash.",
+    )
+    weight: float = Field(
+        default=1.0, gt=0, description="Its share next to its siblings (twice as much with 2)."
+    )
 
 
 class ClientConfig(Strict):
-    """One client: who is billed for service. group: the name of the one it is in. keys: in the
-    clear, for development; key_hashes: SHA-256 of a key in hex (`fairlane hash-key`)."""
+    """One client: who is billed for service."""
 
-    name: str = Field(min_length=1, max_length=128)
-    weight: float = Field(default=1.0, gt=0)
-    group: str | None = None
-    keys: tuple[str, ...] = ()
-    key_hashes: tuple[str, ...] = ()
+    name: str = Field(
+        min_length=1,
+        max_length=128,
+        description="Who is billed. More can be made while it runs: [clients](clients.md).",
+    )
+    weight: float = Field(
+        default=1.0, gt=0, description="Its share next to others (twice as much with 2)."
+    )
+    group: str | None = Field(default=None, description="The one of `groups` that it is in.")
+    keys: tuple[str, ...] = Field(
+        default=(), description="Its API keys in the clear, for development."
+    )
+    key_hashes: tuple[str, ...] = Field(
+        default=(), description="SHA-256 of its API keys in hex (`fairlane hash-key`)."
+    )
 
     @field_validator("key_hashes")
     @classmethod
@@ -199,68 +280,137 @@ class ClientConfig(Strict):
 
 
 class AdminConfig(Strict):
-    """Where the admin API listens: on a port of its own, of every machine that runs a router, or
-    without a port under /admin of the ingress."""
+    """Where the admin API listens."""
 
-    port: int | None = Field(default=None, ge=1, le=65535)
-    host: str = Field(default="127.0.0.1", min_length=1)
+    port: int | None = Field(
+        default=None,
+        ge=1,
+        le=65535,
+        description="The admin API's own port, on every machine with a router; without one it is "
+        "at the ingress, under `/admin`.",
+    )
+    host: str = Field(
+        default="127.0.0.1", min_length=1, description="The address that `admin.port` is bound to."
+    )
 
 
-class RouterConfig(Strict):
-    """The ingress. max_wait_s: for one's turn, then 503."""
+class QueueConfig(Strict):
+    """What may wait in one router, so that nobody can fill its memory. Beyond it: 429."""
 
-    replicas: int = Field(default=2, ge=1)
-    max_body_bytes: int = Field(default=8 * 2**20, gt=0)
-    max_wait_s: float = Field(default=600.0, gt=0)
-    num_cpus: float = Field(default=1.0, ge=0)
+    requests_per_client: int = Field(
+        default=QUEUE.requests_per_client,
+        ge=1,
+        description="Requests of one client that may wait in one router, then 429.",
+    )
+    requests: int = Field(
+        default=QUEUE.requests,
+        ge=1,
+        description="Requests of all clients that may wait in one router, then 429.",
+    )
+    bytes_per_client: int = Field(
+        default=QUEUE.bytes_per_client,
+        ge=1,
+        description="Bytes of one client's waiting bodies in one router, then 429.",
+    )
+    bytes: int = Field(
+        default=QUEUE.bytes,
+        ge=1,
+        description="Bytes of all waiting bodies in one router, then 429.",
+    )
+
+    def limits(self) -> QueueLimits:
+        """What routers are given."""
+        return QueueLimits(**self.model_dump())
+
+
+class RouterLimits(Strict):
+    """What one router takes on."""
+
+    max_body_bytes: int = Field(
+        default=8 * 2**20, gt=0, description="Larger request bodies are refused (413); bytes."
+    )
+    max_wait_s: float = Field(
+        default=600.0, gt=0, description="Seconds to wait for one's turn, then 503."
+    )
+    queue: QueueConfig = Field(
+        default=QueueConfig(), description="What may wait in one router; beyond it, 429."
+    )
+
+    @model_validator(mode="after")
+    def _a_body_fits(self) -> RouterLimits:
+        if self.max_body_bytes > min(self.queue.bytes_per_client, self.queue.bytes):
+            raise UnsoundError(
+                Problem(
+                    ("max_body_bytes",),
+                    "no body of that size may wait",
+                    "lower it, or raise queue.bytes_per_client and queue.bytes",
+                )
+            )
+        return self
+
+
+class RouterConfig(RouterLimits):
+    """The ingress."""
+
+    replicas: int = Field(default=2, ge=1, description="Routers.")
+    num_cpus: float = Field(default=1.0, ge=0, description="CPUs that Ray reserves for each.")
 
 
 class PoolConfig(Strict):
-    """One model and its replicas.
+    """One model and its replicas."""
 
-    llm: the fields of `ray.serve.llm.LLMConfig`, which place the replicas, download the model
-    and set the engine (`engine_kwargs`). `model_source: tiny` is the random model that Fairlane
-    makes itself. lookahead: requests kept waiting at each replica to hide a round trip.
-    drain_s: how long a leaving replica lets its streams go on.
-    """
-
-    llm: dict[str, Any]
-    lookahead: int = Field(default=4, ge=1)
-    drain_s: float = Field(default=600.0, ge=0)
-    charge_interval_s: float = Field(default=0.1, gt=0)
+    llm: dict[str, Any] = Field(
+        description="The fields of `ray.serve.llm.LLMConfig`, which place the replicas, download "
+        "the model and set the engine; `model_loading_config.model_source: tiny` is the random "
+        "model that Fairlane makes itself."
+    )
+    lookahead: int = Field(
+        default=4, ge=1, description="Requests kept waiting at a replica to hide a round trip."
+    )
+    drain_s: float = Field(
+        default=600.0, ge=0, description="Seconds that a leaving replica lets its streams go on."
+    )
+    charge_interval_s: float = Field(
+        default=0.1, gt=0, description="Seconds between two reports of charges."
+    )
 
     @property
     def model_id(self) -> str:
         """The name that clients ask for."""
         return str(self.llm["model_loading_config"]["model_id"])
 
+    @property
+    def deployment_name(self) -> str:
+        """What Serve calls the pool's replicas (Ray makes it of the model's id)."""
+        return f"Replica:{self.model_id.replace('/', '--').replace('.', '_')}"
+
     @field_validator("llm")
     @classmethod
     def _names_a_model(cls, llm: dict[str, Any]) -> dict[str, Any]:
-        if not (llm.get("model_loading_config") or {}).get("model_id"):
+        loading = llm.get("model_loading_config")
+        if not isinstance(loading, dict) or not loading.get("model_id"):
             raise ValueError("give llm.model_loading_config.model_id, the name clients ask for")
         return llm
 
 
-class AppConfig(Strict):
-    """Everything about one deployment of Fairlane.
+class LiveConfig(Strict):
+    """What running routers take up without a restart."""
 
-    burst: service a replica that a client of weight 1, back from idleness, may have before it is in
-    line with the others again.
-    """
-
-    policy: Literal["vtc", "lcf", "fcfs"] = "vtc"
-    cost: CostConfig = CostConfig()
-    burst: float = Field(default=4000.0, ge=0)
-    prediction: PredictionConfig = PredictionConfig()
-    store: StoreConfig = StoreConfig()
-    router: RouterConfig = RouterConfig()
-    pools: tuple[PoolConfig, ...] = Field(min_length=1)
-    groups: tuple[GroupConfig, ...] = ()
-    clients: tuple[ClientConfig, ...] = ()
-    admin: AdminConfig = AdminConfig()
-    admin_keys: tuple[str, ...] = ()
-    admin_key_hashes: tuple[str, ...] = ()
+    groups: tuple[GroupConfig, ...] = Field(
+        default=(), description="Organisations and teams, and their shares."
+    )
+    clients: tuple[ClientConfig, ...] = Field(
+        default=(), description="Clients, and the keys they are known by."
+    )
+    admin_keys: tuple[str, ...] = Field(
+        default=(),
+        description="Keys in the clear, for development, that open the "
+        "[admin API](clients.md#the-admin-api) and nothing else.",
+    )
+    admin_key_hashes: tuple[str, ...] = Field(
+        default=(), description="SHA-256 of such keys in hex (`fairlane hash-key`)."
+    )
+    router: RouterLimits = Field(default=RouterLimits(), description="What one router takes on.")
 
     @field_validator("admin_key_hashes")
     @classmethod
@@ -268,31 +418,51 @@ class AppConfig(Strict):
         return _checked_hashes(hashes)
 
     @model_validator(mode="after")
-    def _nothing_twice(self) -> AppConfig:
-        for what, names in (
-            ("group", [group.name for group in self.groups]),
-            ("client", [client.name for client in self.clients]),
-            ("model", [pool.model_id for pool in self.pools]),
-            (
-                "key",
-                [key for client in self.clients for key in client.hashes()]
-                + [*self.admin_hashes()],
-            ),
-        ):
-            if len(set(names)) < len(names):
-                shown = "" if what == "key" else f": {', '.join(sorted(names))}"
-                raise ValueError(f"the same {what} stands in the configuration twice{shown}")
+    def _nothing_twice(self) -> Self:
+        keys = [hashed for client in self.clients for hashed in client.hashes()]
+        found = [
+            *_twice("groups", "group", [group.name for group in self.groups]),
+            *_twice("clients", "client", [client.name for client in self.clients]),
+        ]
+        if len({*keys, *self.admin_hashes()}) < len(keys) + len(self.admin_hashes()):
+            what = "the same key stands in the configuration twice"
+            found.append(Problem(("clients",), what, "leave it with one client or admin"))
+        if found:
+            raise UnsoundError(*found)
         return self
 
     @model_validator(mode="after")
-    def _groups_are_there(self) -> AppConfig:
+    def _groups_are_there(self) -> Self:
         names = {group.name for group in self.groups}
-        needed = [(group.name, organisation_of(group.name)) for group in self.groups]
-        needed += [(client.name, client.group or "") for client in self.clients]
-        for who, group in needed:
-            if group and group not in names:
-                raise ValueError(f"{who} is in the group {group}, which is not under `groups`")
+        needed = [
+            (("groups", number, "name"), group.name, organisation_of(group.name))
+            for number, group in enumerate(self.groups)
+        ] + [
+            (("clients", number, "group"), client.name, client.group or "")
+            for number, client in enumerate(self.clients)
+        ]
+        found = [
+            Problem(
+                where,
+                f"{who} is in the group {group}, which is not under `groups`",
+                f"add {{name: {group}}} there",
+            )
+            for where, who, group in needed
+            if group and group not in names
+        ]
+        if found:
+            raise UnsoundError(*found)
         return self
+
+    # The last one, so that it wraps the others.
+    @model_validator(mode="wrap")
+    @classmethod
+    def _says_what_to_mend(cls, data: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        try:
+            return handler(data)
+        except ValidationError as error:
+            found = problems_of(error, cls)
+        raise UnsoundError(*found)
 
     def configured(self) -> Configured:
         """Clients, groups and keys, as routers are given them."""
@@ -314,6 +484,50 @@ class AppConfig(Strict):
         """Hashes of the admin keys."""
         return (*self.admin_key_hashes, *map(hash_key, self.admin_keys))
 
+
+class AppConfig(LiveConfig):
+    """Everything about one deployment of Fairlane."""
+
+    policy: Literal["vtc", "lcf", "fcfs"] = Field(
+        default="vtc",
+        description="Order of requests, in the global queue and in the batch; `fcfs` turns "
+        "fairness off; `lcf` is VTC without the lift, for comparison (not fair). While it runs: "
+        "`PUT /admin/queue/policy`.",
+    )
+    cost: CostConfig = Field(default=CostConfig(), description="Service of a token.")
+    burst: float = Field(
+        default=4000.0,
+        ge=0,
+        description="Service a live replica that a client of weight 1, back from idleness, may "
+        "have before it stands in line with the others; a larger one shortens the waits of those "
+        "who come seldom, 0 is the paper's rule (take it with `predictor: none`); see "
+        "[theory](theory.md#burst).",
+    )
+    prediction: PredictionConfig = Field(
+        default=PredictionConfig(), description="What is charged in advance."
+    )
+    store: StoreConfig = Field(
+        default=StoreConfig(), description="Where the global queue is kept, and how to get in."
+    )
+    router: RouterConfig = Field(default=RouterConfig(), description="The ingress.")
+    admin: AdminConfig = Field(default=AdminConfig(), description="Where the admin API listens.")
+    pools: tuple[PoolConfig, ...] = Field(
+        min_length=1, description="The models, each with its replicas."
+    )
+
+    @field_validator("pools")
+    @classmethod
+    def _no_model_twice(cls, pools: tuple[PoolConfig, ...]) -> tuple[PoolConfig, ...]:
+        for problem in _twice("pools", "model", [pool.model_id for pool in pools]):
+            raise ValueError(f"{problem.what}; {problem.mend}")
+        return pools
+
+    def live(self) -> dict[str, Any]:
+        """The part that is a LiveConfig, as it was given."""
+        given = self.model_dump(mode="json", include=set(LiveConfig.model_fields))
+        given["router"] = {name: given["router"][name] for name in RouterLimits.model_fields}
+        return given
+
     def queue_settings(self) -> QueueSettings:
         """What all senders of a pool agree on."""
         return QueueSettings(
@@ -322,6 +536,26 @@ class AppConfig(Strict):
             prediction=Prediction(**self.prediction.model_dump()),
             burst=self.burst,
         )
+
+
+def changed(args: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`args` where `changes` (a `user_config`) replace fields; sections field by field, lists
+    whole."""
+    merged = dict(args)
+    for name, value in changes.items():
+        old = merged.get(name)
+        merged[name] = (
+            changed(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+        )
+    return merged
+
+
+def _twice(field: str, what: str, names: list[str]) -> list[Problem]:
+    often = sorted(name for name, times in Counter(names).items() if times > 1)
+    if not often:
+        return []
+    shown = f"the same {what} stands in the configuration twice: {', '.join(often)}"
+    return [Problem((field,), shown, "leave one of them")]
 
 
 def _checked_hashes(hashes: tuple[str, ...]) -> tuple[str, ...]:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import yaml
 
 from deployments.config import AppConfig, home
+from deployments.configuration.file import ServeFile, UnsoundFileError
 
 READY_TIMEOUT_S = 600.0
 ENVIRONMENT = Path(__file__).with_name("serve.env")
@@ -49,11 +49,11 @@ def load(
     max_num_seqs: int | None = None,
     port: int | None = None,
 ) -> LocalSettings:
-    """Read a Serve config file with one Fairlane application. Exits with a message when unsound."""
+    """Read a Serve config file with one Fairlane application. Exits with what is to be mended."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        (application,) = content["applications"]
-        args = copy.deepcopy(application["args"])
+        file = ServeFile.read(path)
+        file.config()  # sound, so that there is something to replace
+        args = copy.deepcopy(file.args)
         for pool in args["pools"]:
             if replicas is not None:
                 pool["llm"].setdefault("deployment_config", {})["num_replicas"] = replicas
@@ -61,16 +61,16 @@ def load(
                 pool["llm"].setdefault("engine_kwargs", {})["max_num_seqs"] = max_num_seqs
         if routers is not None:
             args.setdefault("router", {})["replicas"] = routers
-        http = content.get("http_options", {})
+        http = file.content.get("http_options") or {}
         return LocalSettings(
             path,
-            application.get("name", "fairlane"),
+            file.application.get("name", "fairlane"),
             http.get("host", "127.0.0.1"),
             port or http.get("port", 8000),
-            AppConfig(**args),
+            file.config(args),
         )
-    except (OSError, KeyError, TypeError, ValueError, yaml.YAMLError) as error:
-        raise SystemExit(f"fairlane: {path} is not a config file of Fairlane: {error}") from error
+    except UnsoundFileError as error:
+        raise SystemExit(str(error)) from None
 
 
 def set_environment() -> None:

@@ -38,7 +38,7 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class Configured:
-    """What the configuration says of clients; fixed while the application runs.
+    """What the configuration says of clients; the admin API does not change it.
 
     keys: (hash of a key, its client).
     """

@@ -16,21 +16,35 @@ from ray.util import metrics
 from fairness.store.contract import QueueSettings
 from fairness.store.locate import GrantKey, LocatedQueue, StoreSource
 from router.admin.app import admin_api
-from router.admin.guard import AdminKeys
+from router.admin.guard import AdminKeys, Guard
 from router.admin.port import AdminPort
-from router.app import Limits, RouterApp
+from router.app import Limits, Receive, RouterApp, Scope, Send
 from router.clients import Clients, Configured
 from router.directory.directory import Directory
 from router.directory.store import audit_log
+from router.limits import QueueLimits
 from router.stand_in import asking
 from router.trunks import Trunks
-from router.turns import QueueLimits, Turns
+from router.turns import Turns
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class LiveSettings:
+    """What a running router takes up without a restart. clients: those of the configuration."""
+
+    clients: Configured = field(default_factory=Configured)
+    admin_key_hashes: tuple[str, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+    queue_limits: QueueLimits = field(default_factory=QueueLimits)
 
 
 @dataclass(frozen=True, slots=True)
 class RouterSettings:
-    """pools: names of the models served. clients: those of the configuration.
+    """pools: names of the models served.
 
+    live: what Serve's `user_config` of the routers means; raises ValueError for an unsound one.
     build: names one build of the application, whose policy is to hold until an admin's next word.
     fail_closed: refuse requests while the store is away, rather than do without it.
     admin_port, admin_host: where the admin API listens; without a port it is under /admin.
@@ -40,13 +54,10 @@ class RouterSettings:
     policy: str
     build: str
     queue: QueueSettings
-    clients: Configured
-    admin_key_hashes: tuple[str, ...] = ()
+    live: Callable[[dict[str, Any]], LiveSettings]
     admin_host: str = "127.0.0.1"
     admin_port: int | None = None
     fail_closed: bool = False
-    limits: Limits = field(default_factory=Limits)
-    queue_limits: QueueLimits = field(default_factory=QueueLimits)
 
 
 def show_audit() -> None:
@@ -65,17 +76,29 @@ class Router:
     """Authenticates, queues, relays. Holds nothing that another router could not take over.
 
     The replicas are arguments only so that Serve deploys them with the application.
+
+    Serve calls `__init__`, `__serve_build_asgi_app__`, then `reconfigure`, and sends requests only
+    after that. When nothing but the `user_config` in its config file has changed, it calls
+    `reconfigure` again, of one router after the other, and restarts none.
     """
 
     def __init__(self, settings: RouterSettings, store: StoreSource, *_replicas: Any) -> None:
         self._settings = settings
         self._store = store
+        self._live: LiveSettings | None = None
         self._app: RouterApp | None = None
+        self._admin: Guard | None = None
         self._directory: Directory | None = None
         self._admin_port: AdminPort | None = None
+        self._configured = False
+        self._refused = metrics.Gauge(
+            "fairlane_configuration_refused",
+            "1 while this router keeps its configuration because the newest one is unsound",
+        )
 
     async def __serve_build_asgi_app__(self) -> Callable[..., Awaitable[None]]:
         settings = self._settings
+        live = settings.live({})
         name = f"{serve.get_replica_context().replica_tag}-{secrets.token_hex(4)}"
         key = await GrantKey.open(self._store)
         trunks = Trunks(key.now)
@@ -85,31 +108,33 @@ class Router:
             turns[pool] = Turns(
                 name,
                 queue,
-                settings.queue_limits,
+                live.queue_limits,
                 settings.queue,
                 ask=None if settings.fail_closed else asking(trunks, key.now),
                 on_loss=key.share,
                 on_degraded=self._gauge(pool),
             )
-        directory = self._directory = Directory.open(self._store, settings.clients)
-        admin = admin_api(AdminKeys(settings.admin_key_hashes), directory, turns)
+        directory = self._directory = Directory.open(self._store, live.clients)
         if settings.admin_port is not None:
-            self._admin_port = AdminPort(admin, settings.admin_host, settings.admin_port)
+            self._admin_port = AdminPort(
+                self._serve_admin, settings.admin_host, settings.admin_port
+            )
         app = RouterApp(
             name,
-            Clients(settings.clients.keys, directory),
+            Clients(live.clients.keys, directory),
             turns,
             trunks,
             key.now,
             settings.queue.grant_ttl_ms / 1000,
-            settings.limits,
-            admin if settings.admin_port is None else None,
+            live.limits,
+            self._serve_admin if settings.admin_port is None else None,
         )
+        self._app = app
+        self._apply(live, app, directory)
         directory.start()
         for pool_turns in turns.values():
             pool_turns.set_policy(settings.policy, settings.build)
             pool_turns.start()
-        self._app = app
         show_audit()
         gc.collect()
         gc.freeze()  # what was loaded until now stays: the collector need not look at it again
@@ -118,6 +143,45 @@ class Router:
             await app(scope, receive, send)
 
         return serve_http
+
+    async def reconfigure(self, user_config: dict[str, Any] | None, rank: Any = None) -> None:
+        """Take up what has changed: between two steps of the event loop, for the next request.
+
+        rank: of no use here, but who has the parameter is also called when the `user_config` was
+        taken out of the file (None), and so returns to what the arguments say.
+
+        Raises ValueError for an unsound configuration when the router has only just started:
+        Serve shows it, and the other routers go on. A router at work keeps what it has and says
+        so, since Serve would end it, streams and all.
+        """
+        if self._app is None or self._directory is None:
+            raise RuntimeError("Serve calls this after the router's application was built")
+        try:
+            live = self._settings.live(user_config or {})
+        except ValueError as error:
+            if not self._configured:
+                raise
+            logger.error("the new configuration is unsound; the one before stays: %s", error)
+            self._refused.set(1)
+            return
+        self._configured = True
+        self._refused.set(0)
+        if live != self._live:
+            self._apply(live, self._app, self._directory)
+
+    def _apply(self, live: LiveSettings, app: RouterApp, directory: Directory) -> None:
+        directory.configure(live.clients)
+        app.clients = Clients(live.clients.keys, directory)
+        app.limits = live.limits
+        for turns in app.turns.values():
+            turns.limits = live.queue_limits
+        self._admin = admin_api(AdminKeys(live.admin_key_hashes), directory, app.turns)
+        self._live = live
+
+    async def _serve_admin(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """ASGI: the admin API as it is configured now."""
+        if self._admin is not None:
+            await self._admin(scope, receive, send)
 
     @staticmethod
     def _gauge(pool: str) -> Callable[[bool], None]:

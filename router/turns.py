@@ -24,7 +24,6 @@ import logging
 import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable
-from dataclasses import dataclass
 
 from fairness.groups import Group
 from fairness.store.breaker import BreakerOpenError
@@ -45,6 +44,7 @@ from fairness.store.contract import (
 from fairness.store.session import Session
 from router.clients import Client
 from router.errors import ApiError, unavailable
+from router.limits import QueueLimits
 from router.stand_in import Ask, StandIn
 
 logger = logging.getLogger(__name__)
@@ -55,16 +55,6 @@ LISTEN_RETRY_S = 0.2
 LOOK_S = 0.5
 AWAY_S = 1.0  # a store that has failed for so long is away; a restart is often shorter
 LEAVE_S = 1.0  # for the last word to the store
-
-
-@dataclass(frozen=True, slots=True)
-class QueueLimits:
-    """What may wait in one router, so that no client can fill its memory."""
-
-    requests_per_client: int = 2_000
-    requests: int = 20_000
-    bytes_per_client: int = 256 * 2**20
-    bytes: int = 1024 * 2**20
 
 
 class Turn:
@@ -111,7 +101,7 @@ class Turns:
         longer."""
         self._sender = Sender("router", router)
         self._queue = queue
-        self._limits = limits
+        self.limits = limits  # those of the next submit: they may be changed
         self._settings = settings
         self._ask = ask
         self._on_loss = on_loss
@@ -258,7 +248,7 @@ class Turns:
         self._tell(call)
 
     def _check_limits(self, client: str, size: int) -> None:
-        limits = self._limits
+        limits = self.limits
         if self._requests[client] >= limits.requests_per_client:
             which = f"{limits.requests_per_client} waiting requests of one client"
         elif len(self._turns) >= limits.requests:

@@ -27,7 +27,8 @@ from loadtests.bench_queue.measures import percentile
 from loadtests.bench_queue.profile import watch_myself
 from router.clients import Client
 from router.errors import ApiError
-from router.turns import QueueLimits, Turn, Turns
+from router.limits import QueueLimits
+from router.turns import Turn, Turns
 
 BODY_BYTES = 800
 LOOKS = 20  # half a second each

@@ -46,10 +46,8 @@ class Directory:
     ) -> None:
         """clock: seconds since 1970; keys expire by it."""
         self.store = store
-        self.configured = configured
-        self._fixed_clients = {client.name: client for client in configured.clients}
-        self._fixed_groups = {group.name: group for group in configured.groups}
         self._cache = KeyCache() if cache is None else cache
+        self.configure(configured)
         self._clock = clock
         self._follower = Follower()
         self._lookups = asyncio.Semaphore(LOOKUPS)
@@ -60,6 +58,13 @@ class Directory:
     def open(cls, source: StoreSource, configured: Configured) -> Directory:
         """In the store at `source`, which may be away. Raises ValueError for an unreadable URL."""
         return cls(DirectoryStore(StoreLink(settings_of(source), PREFIX)), configured)
+
+    def configure(self, configured: Configured) -> None:
+        """Take up a configuration: what it says goes before what the store has."""
+        self.configured = configured
+        self._fixed_clients = {client.name: client for client in configured.clients}
+        self._fixed_groups = {group.name: group for group in configured.groups}
+        self._cache.clear()
 
     def start(self) -> None:
         """Begin to follow the log."""

@@ -23,8 +23,9 @@ from router.admin.guard import MAX_BODY_BYTES, AdminKeys, Guard
 from router.admin.port import AdminPort
 from router.app import Limits, RouterApp
 from router.clients import Client, Clients, Configured, Group, hash_key, key_id
+from router.limits import QueueLimits
 from router.trunks import Trunks
-from router.turns import QueueLimits, Turns
+from router.turns import Turns
 from tests.integration.directories import directory, patient, until
 from tests.integration.servers import Server
 

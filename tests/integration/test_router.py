@@ -27,9 +27,10 @@ from fairness.store.redis_store import RedisQueue
 from fairness.trunk.window import DOWNLOAD
 from router.app import Limits, RouterApp
 from router.clients import Client, Clients, Group, hash_key
+from router.limits import QueueLimits
 from router.relay import BrokenAnswerError
 from router.trunks import Trunks
-from router.turns import QueueLimits, Turns
+from router.turns import Turns
 from tests.integration.trunk_replica import KEY, Handler, Request, TrunkReplica
 
 pytestmark = pytest.mark.integration

@@ -35,8 +35,9 @@ from replicas.lease_book import EngineCall, Lease, LeaseBook
 from replicas.queue_link import LinkSettings, QueueLink
 from replicas.stand_in import Shares
 from router.clients import Client
+from router.limits import QueueLimits
 from router.stand_in import Ask
-from router.turns import QueueLimits, Turns
+from router.turns import Turns
 
 SETTINGS = QueueSettings(sender_ttl_ms=6_000, grant_ttl_ms=3_000)
 LONGEST = 4096
