@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import subprocess
 import sys
 import time
@@ -53,19 +54,22 @@ def answers_become(app: App, key: str, status: int) -> None:
 
 
 def test_a_client_and_its_key_from_the_command_line_to_401(app: App) -> None:
-    fairlane(app, "groups", "add", "acme", "--weight", "2")
-    fairlane(app, "clients", "add", "dora", "--group", "acme", "--weight", "3")
-    key = fairlane(app, "keys", "create", "dora", "--label", "laptop").strip()
+    run = secrets.token_hex(4)  # the application's own store keeps what earlier runs have made
+    acme, dora = f"acme-{run}", f"dora-{run}"
+    fairlane(app, "groups", "add", acme, "--weight", "2")
+    fairlane(app, "clients", "add", dora, "--group", acme, "--weight", "3")
+    key = fairlane(app, "keys", "create", dora, "--label", "laptop").strip()
     answers_become(app, key, 200)
     answer = app.post("/v1/chat/completions", CHAT, key)
     assert answer.status_code == 200, answer.text
-    assert app.clients()["dora"]["weight"] == 3
-    assert app.idle()["dora"]["output_tokens"] == 4
-    listed = fairlane(app, "keys", "list", "dora")
+    assert app.clients()[dora]["weight"] == 3
+    assert app.idle()[dora]["output_tokens"] == 4
+    listed = fairlane(app, "keys", "list", dora)
     assert key not in listed
     (key_id,) = (line.split()[0] for line in listed.splitlines() if "laptop" in line)
     fairlane(app, "keys", "revoke", key_id)
     answers_become(app, key, 401)
     assert app.post("/v1/chat/completions", CHAT, key).status_code == 401
     assert "key.revoke" in fairlane(app, "audit")
-    fairlane(app, "clients", "remove", "dora")
+    fairlane(app, "clients", "remove", dora)
+    fairlane(app, "groups", "remove", acme)

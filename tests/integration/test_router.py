@@ -392,7 +392,7 @@ async def test_a_thousand_open_streams_lose_no_byte(setup: Setup) -> None:
         return who
 
     setup.app.limits = Limits()
-    setup.turns._limits = QueueLimits()
+    setup.turns.limits = QueueLimits()
     connector = aiohttp.TCPConnector(limit=0)
     async with (
         replica(setup, "replica-1", speaks, STREAMS) as one,
