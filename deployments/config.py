@@ -198,6 +198,12 @@ class ClientConfig(Strict):
         return [*self.key_hashes, *map(hash_key, self.keys)]
 
 
+class UsageConfig(Strict):
+    """What clients use by the day is kept for `retention_days`."""
+
+    retention_days: int = Field(default=400, ge=1, le=3660)
+
+
 class AdminConfig(Strict):
     """Where the admin API listens: on a port of its own, of every machine that runs a router, or
     without a port under /admin of the ingress."""
@@ -259,6 +265,7 @@ class AppConfig(Strict):
     groups: tuple[GroupConfig, ...] = ()
     clients: tuple[ClientConfig, ...] = ()
     admin: AdminConfig = AdminConfig()
+    usage: UsageConfig = UsageConfig()
     admin_keys: tuple[str, ...] = ()
     admin_key_hashes: tuple[str, ...] = ()
 
@@ -321,6 +328,7 @@ class AppConfig(Strict):
             sender_ttl_ms=int(self.store.sender_ttl_s * 1000),
             prediction=Prediction(**self.prediction.model_dump()),
             burst=self.burst,
+            usage_retention_days=self.usage.retention_days,
         )
 
 

@@ -317,6 +317,7 @@ async def test_the_description_is_whole(routers: tuple[Router, Router]) -> None:
         "/admin/keys/{key}/revoke",
         "/admin/queue/clients",
         "/admin/queue/policy",
+        "/admin/usage",
         "/admin/audit",
     }
     for path, methods in description["paths"].items():
