@@ -51,7 +51,7 @@ class App:
     def usage(self, client: str) -> dict[str, Any]:
         """What a client has used in all, as bills have it."""
         answer = self.get(f"/admin/usage?by=client&client={client}", "admin")
-        answer.raise_for_status()
+        assert answer.is_success, answer.text
         return next(iter(answer.json()["usage"]), {})
 
     def idle(self, timeout_s: float = 30) -> dict[str, dict[str, Any]]:
