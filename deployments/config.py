@@ -279,6 +279,17 @@ class ClientConfig(Strict):
         return [*self.key_hashes, *map(hash_key, self.keys)]
 
 
+class UsageConfig(Strict):
+    """What is kept of what clients use."""
+
+    retention_days: int = Field(
+        default=400,
+        ge=1,
+        le=3660,
+        description="Days for which the [usage](usage.md) of clients is kept.",
+    )
+
+
 class AdminConfig(Strict):
     """Where the admin API listens."""
 
@@ -511,6 +522,9 @@ class AppConfig(LiveConfig):
     )
     router: RouterConfig = Field(default=RouterConfig(), description="The ingress.")
     admin: AdminConfig = Field(default=AdminConfig(), description="Where the admin API listens.")
+    usage: UsageConfig = Field(
+        default=UsageConfig(), description="What is kept of what clients use."
+    )
     pools: tuple[PoolConfig, ...] = Field(
         min_length=1, description="The models, each with its replicas."
     )
@@ -535,6 +549,7 @@ class AppConfig(LiveConfig):
             sender_ttl_ms=int(self.store.sender_ttl_s * 1000),
             prediction=Prediction(**self.prediction.model_dump()),
             burst=self.burst,
+            usage_retention_days=self.usage.retention_days,
         )
 
 

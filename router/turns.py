@@ -23,7 +23,7 @@ import itertools
 import logging
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 from fairness.groups import Group
 from fairness.store.breaker import BreakerOpenError
@@ -42,6 +42,7 @@ from fairness.store.contract import (
     StoreUnavailableError,
 )
 from fairness.store.session import Session
+from fairness.store.usage import LastDays, Used
 from router.clients import Client
 from router.errors import ApiError, unavailable
 from router.limits import QueueLimits
@@ -198,6 +199,14 @@ class Turns:
     async def groups(self) -> list[GroupState]:
         """Every group of the pool. Raises StoreUnavailableError."""
         return await self._queue.groups()
+
+    async def last_days(self, clients: Sequence[str] | None = None) -> LastDays:
+        """See `fairness.store.usage.UsageSource`. Raises StoreUnavailableError."""
+        return await self._queue.last_days(clients)
+
+    async def used_on(self, day: int, clients: Sequence[str] | None = None) -> dict[str, Used]:
+        """See `fairness.store.usage.UsageSource`. Raises StoreUnavailableError."""
+        return await self._queue.used_on(day, clients)
 
     def submit(self, client: Client, size: int, priority: int = 0) -> Turn:
         """Stand in line with a body of `size` bytes, before the client's other requests of larger

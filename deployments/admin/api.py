@@ -62,22 +62,36 @@ class AdminApi:
         try:
             answer = self._http.request(method, path, **options)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise CommandError(
-                f"{self._url} can't be reached: {error}. Is Fairlane running there? Otherwise set "
-                f"--base-url or {URL_VARIABLE}; where `admin.port` is configured, the admin API "
-                "listens on that port only"
-            ) from None
+            raise self._unreachable(error) from None
         if answer.is_success:
             return answer.json()
         raise CommandError(self._why(answer))
 
-    def pages(self, what: str, **query: str) -> Iterator[dict[str, Any]]:
+    def pages(self, what: str, **query: Any) -> Iterator[dict[str, Any]]:
         """All items of a list, page by page."""
         after: str | None = ""
         while after is not None:
             page = self.ask("GET", f"/{what}", params={**query, "after": after, "limit": PAGE})
             yield from page[what]
             after = page["next"]
+
+    def lines(self, path: str, **query: Any) -> Iterator[str]:
+        """The lines of an answer that is text, as they come."""
+        try:
+            with self._http.stream("GET", path, params=query) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise CommandError(self._why(answer))
+                yield from answer.iter_lines()
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise self._unreachable(error) from None
+
+    def _unreachable(self, error: Exception) -> CommandError:
+        return CommandError(
+            f"{self._url} can't be reached: {error}. Is Fairlane running there? Otherwise set "
+            f"--base-url or {URL_VARIABLE}; where `admin.port` is configured, the admin API "
+            "listens on that port only"
+        )
 
     def _why(self, answer: httpx.Response) -> str:
         try:

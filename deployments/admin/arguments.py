@@ -6,6 +6,7 @@ from __future__ import annotations
 import math
 import re
 from argparse import ArgumentTypeError
+from datetime import date
 
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
@@ -20,6 +21,14 @@ def seconds(text: str) -> int:
             f"{text!r} is no duration: write a number and s, m, h, d or w, such as 90d or 12h"
         )
     return int(match[1]) * SECONDS[match[2]]
+
+
+def day(text: str) -> str:
+    """A day as people and computers write it: 2026-11-30."""
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise ArgumentTypeError(f"{text!r} is no day: write it as 2026-11-30") from None
 
 
 def weight(text: str) -> float:

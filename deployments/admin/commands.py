@@ -1,4 +1,4 @@
-"""The commands: their arguments, and the one or two requests that each is."""
+"""The commands: their arguments, and the one or two requests that each is; `usage` has its own."""
 
 from __future__ import annotations
 
@@ -27,6 +27,8 @@ from deployments.admin.tables import (
     KEY_COLUMNS,
     show,
 )
+from deployments.admin.usage import add_arguments as add_usage_arguments
+from deployments.admin.usage import usage
 
 Command = Callable[[AdminApi, argparse.Namespace], None]
 
@@ -40,6 +42,7 @@ examples:
   fairlane keys rotate 1a2b3c4d5e6f --overlap 24h
   fairlane keys revoke 1a2b3c4d5e6f
   fairlane clients set search --disable
+  fairlane usage --from 2026-11-01 --to 2026-11-30 --by client,model --csv
 
 Changes hold on every router within a second; nothing is restarted. Clients of the Serve config
 file are listed too, but are changed there. docs/clients.md tells the rest.
@@ -47,10 +50,11 @@ file are listed too, but are changed there. docs/clients.md tells the rest.
 
 
 def add_commands(commands: Any) -> None:
-    """Add `clients`, `groups`, `keys` and `audit` to the subcommands of `fairlane`."""
+    """Add `clients`, `groups`, `keys`, `usage` and `audit` to the subcommands of `fairlane`."""
     _add_clients(_family(commands, "clients", "who is billed for service, and with which weight"))
     _add_groups(_family(commands, "groups", "organisations and teams that clients belong to"))
     _add_keys(_family(commands, "keys", "API keys: make, rotate, revoke"))
+    add_usage_arguments(_leaf(commands, "usage", usage, "what clients have used, by the day"))
     audit = _leaf(commands, "audit", _audit, "who changed what, the newest first")
     audit.add_argument("--limit", type=int, default=50, help="how many (default 50; at most 1000)")
 

@@ -43,7 +43,9 @@ def _text(value: Any) -> str:
 
 
 def _moment(text: str) -> str:
-    """Times by the clock on the wall; other text as it is."""
+    """Times by the clock on the wall; days and other text as they are."""
+    if "T" not in text:
+        return text
     try:
         return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M")
     except ValueError:

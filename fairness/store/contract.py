@@ -20,7 +20,7 @@ Every call is also its sender's heartbeat.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
@@ -28,6 +28,7 @@ from fairness.cost import ServiceCost
 from fairness.groups import ROOT, Group
 from fairness.policy import policy as policy_named
 from fairness.prediction import Prediction
+from fairness.store.usage import LastDays, Used
 
 SenderKind = Literal["router", "replica"]
 Argument = str | int | float
@@ -264,7 +265,8 @@ class QueueSettings:
     sender_ttl_ms: a sender silent for so long is dead. grant_ttl_ms: a grant must reach its
     replica within it. prediction: of output tokens, charged at the grant. placement: which
     replica a grant goes to. burst: service (by weight) a live replica, that a client back from
-    idleness is ahead of those who wait; not below 0.
+    idleness is ahead of those who wait; not below 0. usage_retention_days: how many days
+    of usage are kept.
     """
 
     cost: ServiceCost = field(default_factory=ServiceCost)
@@ -273,6 +275,7 @@ class QueueSettings:
     prediction: Prediction = field(default_factory=Prediction)
     placement: str = PLACEMENTS[0]
     burst: float = 0.0
+    usage_retention_days: int = 400
 
 
 class GlobalQueue(Protocol):
@@ -295,6 +298,14 @@ class GlobalQueue(Protocol):
 
     async def groups(self) -> list[GroupState]:
         """Every group the pool has heard of. O(groups): for people, not for requests."""
+        ...
+
+    async def last_days(self, clients: Sequence[str] | None = None) -> LastDays:
+        """See `fairness.store.usage.UsageSource`."""
+        ...
+
+    async def used_on(self, day: int, clients: Sequence[str] | None = None) -> dict[str, Used]:
+        """See `fairness.store.usage.UsageSource`."""
         ...
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 
 from redis.asyncio import Redis
@@ -25,6 +25,7 @@ from fairness.store.contract import (
 from fairness.store.link import StoreLink
 from fairness.store.redis_store import RedisQueue
 from fairness.store.settings import StoreSettings, UrlHandle
+from fairness.store.usage import LastDays, Used
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +83,18 @@ class LocatedQueue:
     async def groups(self) -> list[GroupState]:
         """Every group the pool has heard of. Raises StoreUnavailableError."""
         return await self._link.call(lambda redis: self._on(redis).groups(), CLIENTS_TIMEOUT_S)
+
+    async def last_days(self, clients: Sequence[str] | None = None) -> LastDays:
+        """What clients used on their last days. Raises StoreUnavailableError."""
+        return await self._link.call(
+            lambda redis: self._on(redis).last_days(clients), CLIENTS_TIMEOUT_S
+        )
+
+    async def used_on(self, day: int, clients: Sequence[str] | None = None) -> dict[str, Used]:
+        """What clients used on a day before that. Raises StoreUnavailableError."""
+        return await self._link.call(
+            lambda redis: self._on(redis).used_on(day, clients), CLIENTS_TIMEOUT_S
+        )
 
     async def aclose(self) -> None:
         """Close the connection."""

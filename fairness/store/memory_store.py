@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from fairness.groups import ROOT, Group
@@ -35,6 +35,8 @@ from fairness.store.contract import (
     Usage,
 )
 from fairness.store.memory_tree import Client, GroupNode, Tree
+from fairness.store.memory_usage import UsageByDay
+from fairness.store.usage import DAY_MS, LastDays, Used
 
 LEARNING_RATE = 0.05  # as in lua/settle.lua
 FIRST_TOKENS_PER_BYTE = 0.25
@@ -54,6 +56,7 @@ class _Request:
     seq: int
     attempt: int
     priority: int
+    queued: int
     replica: str | None = None
     used: Usage = Usage()  # noqa: RUF009 (a frozen value)
     charged: float = 0.0
@@ -88,6 +91,7 @@ class _Answer:
 
     sender: Sender
     now: int
+    today: int = 0
     numbered: bool = False
     repeated: bool = False
     lost: bool = False
@@ -138,6 +142,7 @@ class MemoryPool:
         self._reasons: set[str] = set()
         self._requests: dict[str, _Request] = {}
         self._tree = Tree(settings.burst)
+        self.usage = UsageByDay(settings.usage_retention_days)
         self._lines: dict[str, LowestFirst[str, tuple[int, int]]] = {}
         self._arrivals = LowestFirst(self._seq_of)
         self._heard: dict[str, dict[str, int]] = {"router": {}, "replica": {}}
@@ -166,7 +171,9 @@ class MemoryPool:
 
     def apply(self, sender: Sender, call: Call) -> Reply:
         """Apply a call and return what it returned. Raises CallRefusedError."""
-        now = self._now = _Answer(sender, self._now_ms())
+        time = self._now_ms()
+        now = self._now = _Answer(sender, time, time // DAY_MS)
+        self.usage.begin(now.today)
         self._hear(call)
         for verb in call.verbs:
             try:
@@ -410,6 +417,7 @@ class MemoryPool:
 
     def _do_sweep(self) -> None:
         self._forgive_absence()
+        self.usage.forget_old(self._now.today)
         silent = self._now.now - self._settings.sender_ttl_ms
         for kind, end in (("replica", self._sweep_replica), ("router", self._sweep_router)):
             dead = sorted((at, name) for name, at in self._heard[kind].items() if at <= silent)
@@ -477,7 +485,9 @@ class MemoryPool:
         self._unseen[entry.id] = self._now.now + self._settings.grant_ttl_ms
         self._unseen_order.add(entry.id)
         self._dequeue(entry)
-        self._tree.add_service(self._tree.client(entry.client), estimate, entry.weight)
+        client = self._tree.client(entry.client)
+        self.usage.of(client, self._now.today).waited += max(0, self._now.now - entry.queued)
+        self._tree.add_service(client, estimate, entry.weight)
 
     def _remember_output(self, client: Client, output: int) -> None:
         window = self._settings.prediction.window
@@ -509,11 +519,13 @@ class MemoryPool:
         self, request: str, client: str, router: str, weight: float, body_bytes: int
     ) -> _Request:
         self._seq += 1
-        entry = _Request(request, client, router, weight, body_bytes, self._seq, 0, 0)
+        now = self._now.now
+        entry = _Request(request, client, router, weight, body_bytes, self._seq, 0, 0, now)
         self._requests[request] = entry
         return entry
 
     def _stand_in_line(self, client: Client, entry: _Request, *, returning: bool) -> None:
+        entry.queued = self._now.now
         line = self._lines.get(client.name)
         if line is None:
             line = self._lines[client.name] = LowestFirst(self._place_of)
@@ -589,13 +601,26 @@ class MemoryPool:
         entry.used, entry.charged = usage, charged
 
     def _count_usage(self, client: Client, new: Usage, old: Usage) -> None:
-        client.input += new.input - old.input
-        client.cached += new.cached - old.cached
-        client.output += new.output - old.output
-        client.service += self._service(new) - self._service(old)
+        more = Used(
+            0,
+            new.input - old.input,
+            new.cached - old.cached,
+            new.output - old.output,
+            self._service(new) - self._service(old),
+        )
+        client.input += more.input
+        client.cached += more.cached
+        client.output += more.output
+        client.service += more.service
+        self.usage.of(client, self._now.today).add(more)
+
+    def _count_request(self, client: Client, usage: Usage) -> None:
+        if usage.input > 0:
+            self.usage.of(client, self._now.today).requests += 1
 
     def _settle(self, entry: _Request, usage: Usage) -> None:
         self._set_charge(entry, usage, self._service(usage))
+        self._count_request(self._tree.client(entry.client), usage)
         self._release(entry)
         del self._requests[entry.id]
         self._now.counters[entry.client] = None
@@ -608,6 +633,7 @@ class MemoryPool:
         client = self._tree.client(name)
         self._tree.add_service(client, service, weight)
         self._count_usage(client, usage, Usage())
+        self._count_request(client, usage)
         self._now.counters[name] = None
 
     def _refund(self, entry: _Request) -> None:
@@ -719,6 +745,14 @@ class MemoryQueue:
     async def groups(self) -> list[GroupState]:
         """Every group heard of."""
         return self.pool.groups()
+
+    async def last_days(self, clients: Sequence[str] | None = None) -> LastDays:
+        """The first day that is kept; last days are kept as the others are, see `used_on`."""
+        return LastDays(self.pool.usage.oldest or 0, {})
+
+    async def used_on(self, day: int, clients: Sequence[str] | None = None) -> dict[str, Used]:
+        """What these clients, or all, used on any day."""
+        return self.pool.usage.on(day, clients)
 
     def _publish(self, router: str, grants: tuple[Grant, ...]) -> None:
         for heard in self._listeners.get(router, ()):

@@ -15,11 +15,12 @@ from dataclasses import dataclass, field
 from fairness.groups import ROOT, is_group, parent_of_group
 from fairness.lowest_first import LowestFirst
 from fairness.store.contract import Argument
+from fairness.store.usage import Used
 
 
 @dataclass(slots=True)
 class Client:
-    """A client: its counter, what waits and runs, what it used in all."""
+    """A client: its counter, what waits and runs, what it used in all, and on its last day."""
 
     name: str
     parent: str = ROOT
@@ -31,6 +32,8 @@ class Client:
     output: int = 0
     service: float = 0.0
     outputs: list[int] = field(default_factory=list)
+    day: int = 0
+    used: Used | None = None
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -37,13 +37,16 @@ from fairness.store.contract import (
     StoreUnavailableError,
 )
 from fairness.store.script_errors import script_failed
+from fairness.store.usage import LastDays, Used
 
-# The records of a client and of a group in lua/layouts.lua; more follows.
+# The records of a client, of what it used on a day (after its group in that), and of a group, in
+# lua/layouts.lua and lua/usage.lua; more follows.
 CLIENT = struct.Struct("<ddqqqIIH")
+USED = struct.Struct("<IIqqqdd")
 GROUP = struct.Struct("<dddII")
 PAGE = 1000  # records
 
-STATE = ("state", "records", "layouts", "heap", "sets", "session")
+STATE = ("state", "records", "usage", "layouts", "heap", "sets", "session")
 VERBS = (
     "moves", "order", "place", "predict", "submit", "offer", "charge", "settle",
 )  # fmt: skip
@@ -141,6 +144,7 @@ class RedisQueue:
             prediction.window,
             settings.placement,
             settings.burst,
+            settings.usage_retention_days,
         )
 
     async def execute(self, sender: Sender, call: Call) -> Reply:
@@ -188,10 +192,27 @@ class RedisQueue:
         records, starts = await self._records("groups"), await self._starts()
         return [_group_state(name.decode(), records[name], starts) for name in sorted(records)]
 
-    async def _records(self, kind: str) -> dict[bytes, bytes]:
-        found: dict[bytes, bytes] = {}
+    async def last_days(self, clients: Sequence[str] | None = None) -> LastDays:
+        """What each of these clients, or all, used on its last day."""
         try:
-            async for page in self._pages(f"{self._prefix}:{kind}"):
+            oldest = await self._redis.hmget(f"{self._prefix}:pool", "oldest_day")
+        except (RedisError, OSError) as error:
+            raise StoreUnavailableError(str(error)) from error
+        records = await self._records("clients", clients)
+        used = {name.decode(): _last_day(record) for name, record in records.items()}
+        return LastDays(int(oldest[0] or 0), used)
+
+    async def used_on(self, day: int, clients: Sequence[str] | None = None) -> dict[str, Used]:
+        """What these clients, or all, used on a day that was not their last."""
+        records = await self._records(f"usage:{day}", clients)
+        return {name.decode(): Used(*USED.unpack(record)[1:]) for name, record in records.items()}
+
+    async def _records(self, kind: str, names: Sequence[str] | None = None) -> dict[bytes, bytes]:
+        """The records of these names, or all."""
+        found: dict[bytes, bytes] = {}
+        key = f"{self._prefix}:{kind}"
+        try:
+            async for page in self._pages(key) if names is None else self._named(key, names):
                 found |= page
         except (RedisError, OSError) as error:
             raise StoreUnavailableError(str(error)) from error
@@ -213,11 +234,21 @@ class RedisQueue:
         """A hash of binary values, a bounded part of it at a time."""
         cursor = None
         while cursor != 0:
-            answer: Any = self._redis.execute_command(  # type: ignore[no-untyped-call]
-                "HSCAN", key, cursor or 0, "COUNT", PAGE, NEVER_DECODE=True
-            )
-            cursor, page = await answer
+            cursor, page = await self._binary("HSCAN", key, cursor or 0, "COUNT", PAGE)
             yield page
+
+    async def _named(self, key: str, names: Sequence[str]) -> AsyncIterator[dict[bytes, bytes]]:
+        for first in range(0, len(names), PAGE):
+            some = [name.encode() for name in names[first : first + PAGE]]
+            found = zip(some, await self._binary("HMGET", key, *some), strict=True)
+            yield {name: record for name, record in found if record is not None}
+
+    async def _binary(self, *command: EncodableT) -> Any:
+        """The answer to a command, not decoded."""
+        answer: Any = self._redis.execute_command(  # type: ignore[no-untyped-call]
+            *command, NEVER_DECODE=True
+        )
+        return await answer
 
 
 def _client_state(name: str, record: bytes, starts: dict[str, float]) -> ClientState:
@@ -229,6 +260,12 @@ def _client_state(name: str, record: bytes, starts: dict[str, float]) -> ClientS
         counter = max(counter, starts.get(group, 0.0))
     used = (used_input, cached, output)
     return ClientState(name, counter, waiting, running, *used, service, group)
+
+
+def _last_day(record: bytes) -> tuple[int, Used]:
+    *_, size = CLIENT.unpack_from(record)
+    day, *used = USED.unpack_from(record, CLIENT.size + size)
+    return day, Used(*used)
 
 
 def _group_state(name: str, record: bytes, starts: dict[str, float]) -> GroupState:

@@ -12,10 +12,11 @@ import redis
 
 from fairness.groups import ROOT
 from fairness.store.connection import SCHEMA
-from fairness.store.redis_store import CLIENT
+from fairness.store.redis_store import CLIENT, USED
 
 CHUNK = 1000
 FAR_ABOVE_V = 1e12
+A_DAY = 20_000  # the last on which they used anything
 
 
 def idle_name(number: int) -> str:
@@ -37,4 +38,5 @@ def _record(number: int) -> bytes:
     service = input_tokens + 2 * output_tokens
     counter, group = FAR_ABOVE_V + 1.37 * number, ROOT.encode()
     totals = (service, input_tokens, 0, output_tokens)
-    return CLIENT.pack(counter, *totals, 0, 0, len(group)) + group
+    last_day = USED.pack(A_DAY, 1, *totals[1:], service, 0)
+    return CLIENT.pack(counter, *totals, 0, 0, len(group)) + group + last_day

@@ -16,6 +16,7 @@ from router.admin.groups import groups_router
 from router.admin.guard import AdminKeys, Guard
 from router.admin.keys import keys_router
 from router.admin.queue import queue_router
+from router.admin.usage import usage_router
 from router.directory.directory import Directory
 from router.errors import ApiError, unavailable
 from router.turns import Turns
@@ -25,7 +26,7 @@ def admin_api(keys: AdminKeys, directory: Directory, turns: Mapping[str, Turns])
     """The whole API, behind its guard. turns: pool -> its queue."""
     app = FastAPI(
         title="Fairlane admin API",
-        description="Clients, groups, API keys, the state of the queue, and the audit log.",
+        description="Clients, groups, API keys, the state of the queue, usage, and the audit log.",
         version="1",
         openapi_url="/admin/openapi.json",
         docs_url=None,  # those pages load scripts from elsewhere
@@ -38,6 +39,7 @@ def admin_api(keys: AdminKeys, directory: Directory, turns: Mapping[str, Turns])
         groups_router(directory),
         keys_router(directory),
         queue_router(directory, turns),
+        usage_router(directory, turns),
         audit_router(directory),
     ):
         api.include_router(router)

@@ -63,7 +63,9 @@ class Guard:
             # All bodies are JSON, also those of a `curl -d` that does not say so.
             kept = [pair for pair in scope["headers"] if pair[0] != b"content-type"]
             checked = {"headers": [*kept, (b"content-type", b"application/json")]}
-            await self._app(scope | checked | {"state": {"actor": actor}}, _replaying(body), send)
+            await self._app(
+                scope | checked | {"state": {"actor": actor}}, _replaying(body, receive), send
+            )
         except Exception:  # FastAPI has answered 500 and raises it again for whoever logs
             logger.exception("an admin's request failed by a fault of the router")
 
@@ -75,11 +77,13 @@ def _origin(scope: Scope, forwarded: str | None) -> str:
     return f"{host}{said}"[:ORIGIN_LENGTH]
 
 
-def _replaying(body: bytes) -> Receive:
+def _replaying(body: bytes, rest: Receive) -> Receive:
+    """The body, then what follows it: in the end, that the client has left."""
     messages = iter([{"type": "http.request", "body": body, "more_body": False}])
 
     async def receive() -> dict[str, Any]:
-        return next(messages, {"type": "http.disconnect"})
+        message = next(messages, None)
+        return await rest() if message is None else message
 
     return receive
 

@@ -48,6 +48,12 @@ class App:
         answer.raise_for_status()
         return {row["client"]: row for row in answer.json()["clients"]}
 
+    def usage(self, client: str) -> dict[str, Any]:
+        """What a client has used in all, as bills have it."""
+        answer = self.get(f"/admin/usage?by=client&client={client}", "admin")
+        assert answer.is_success, answer.text
+        return next(iter(answer.json()["usage"]), {})
+
     def idle(self, timeout_s: float = 30) -> dict[str, dict[str, Any]]:
         """All clients, once nothing waits or runs."""
         return self.until(

@@ -148,7 +148,7 @@ def test_what_a_client_sends_cannot_change_who_it_is(app: App) -> None:
 
 
 def test_totals_equal_the_usage_that_clients_were_told(app: App) -> None:
-    before = app.idle()
+    before, used_before = app.idle(), app.usage("bob")
     told = {"prompt_tokens": 0, "completion_tokens": 0}
     bodies: list[tuple[str, dict[str, Any]]] = [
         ("/v1/chat/completions", chat(tokens=17)),
@@ -159,10 +159,12 @@ def test_totals_equal_the_usage_that_clients_were_told(app: App) -> None:
         ("/v1/chat/completions", chat(tokens=5, text="word " * 300)),
     ] * 3
     lock = threading.Lock()
+    answers: list[bool] = []
 
     def ask(path: str, body: dict[str, Any]) -> None:
         usage = app.post(path, body, "bob").json().get("usage", {})
         with lock:
+            answers.append(bool(usage))
             for name in told:
                 told[name] += usage.get(name, 0)
 
@@ -181,6 +183,11 @@ def test_totals_equal_the_usage_that_clients_were_told(app: App) -> None:
         "input_tokens": told["prompt_tokens"],
         "output_tokens": told["completion_tokens"],
         "service": told["prompt_tokens"] + 2 * told["completion_tokens"],
+    }
+    used = app.usage("bob")
+    assert {name: used[name] - used_before.get(name, 0) for name in (*grown, "requests")} == {
+        **grown,
+        "requests": sum(answers),
     }
 
 

@@ -1,16 +1,19 @@
 """Real servers for the integration tests: Valkey from the wheel, Redis from Debian.
 
-`server_url` runs a test once on each, on an empty database. Both servers start once per session
-and only when a test asks for them.
+`server_url` runs a test once on each, on an empty database; `store` and `pool` once more in memory.
+Both servers start once per session and only when a test asks for them.
 """
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import pytest_asyncio
 import redis
 
 from deployments.embedded_store import EmbeddedValkey
+from fairness.store.contract import QueueSettings
 from tests.integration.servers import redis_binary
+from tests.integration.stores import Pool, opened
 
 
 @pytest.fixture(scope="session")
@@ -34,3 +37,20 @@ def server_url(request: pytest.FixtureRequest) -> str:
     with redis.Redis.from_url(url) as client:
         client.flushall()
     return url
+
+
+@pytest.fixture(params=["memory", "valkey", "redis"])
+def store(request: pytest.FixtureRequest) -> str | None:
+    """URL of an empty database; None for the store in memory."""
+    if request.param == "memory":
+        return None
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    with redis.Redis.from_url(url) as client:
+        client.flushall()
+    return url
+
+
+@pytest_asyncio.fixture
+async def pool(store: str | None) -> AsyncIterator[Pool]:
+    async with opened(store, QueueSettings()) as pool:
+        yield pool

@@ -23,6 +23,7 @@ from fairness.store.contract import (
 )
 from fairness.store.memory_store import MemoryPool, MemoryQueue
 from fairness.store.redis_store import RedisQueue
+from fairness.store.usage import DAY_MS, DailyUsage, Used
 
 ROUTER = Sender("router", "router-1")
 OTHER_ROUTER = Sender("router", "router-2")
@@ -124,6 +125,20 @@ class Pool:
     async def client(self, name: str) -> ClientState:
         (state,) = [state for state in await self.queue.clients() if state.client == name]
         return state
+
+    async def usage(self, client: str = "alice") -> dict[int, Used]:
+        """What a client used: day -> usage, of all days until now on which it used anything."""
+        usage = await DailyUsage.open(self.queue)
+        days = {day: await usage.on(day) for day in range(self.clock() // DAY_MS + 2)}
+        return {day: used[client] for day, used in days.items() if client in used}
+
+    async def kept_days(self) -> set[int]:
+        """Days of which anything is kept, but for clients' last ones on a server."""
+        if self.redis is None:
+            assert isinstance(self.queue, MemoryQueue)
+            return set(self.queue.pool.usage._days)
+        keys = [key async for key in self.redis.scan_iter(f"{PREFIX}usage:*")]
+        return {int(key.rpartition(":")[2]) for key in keys}
 
     async def idle_clients(self) -> list[str]:
         """Clients with neither waiting nor running requests that are remembered all the same."""

@@ -327,6 +327,7 @@ async def test_the_description_is_whole(routers: tuple[Router, Router]) -> None:
         "/admin/queue/clients",
         "/admin/queue/groups",
         "/admin/queue/policy",
+        "/admin/usage",
         "/admin/audit",
     }
     for path, methods in description["paths"].items():

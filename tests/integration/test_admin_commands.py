@@ -1,4 +1,4 @@
-"""`fairlane clients`, `groups`, `keys` and `audit` against a router on a real store."""
+"""`fairlane clients`, `groups`, `keys`, `usage` and `audit` against a router on a real store."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from router.admin.port import AdminPort
 from tests.integration.directories import until
 from tests.integration.servers import Server
 from tests.integration.test_admin import ADMIN, Router, router
+from tests.integration.test_admin_usage import FEW, MANY, Past
 
 pytestmark = pytest.mark.integration
 
@@ -24,9 +25,15 @@ class Terminal:
     """Somebody who types commands."""
 
     def __init__(
-        self, router: Router, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+        self,
+        router: Router,
+        url: str,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
     ) -> None:
+        """url: of the store."""
         self.router = router
+        self.url = url
         self._monkeypatch = monkeypatch
         self._capsys = capsys
 
@@ -51,7 +58,7 @@ async def terminal(
             port = AdminPort(one.guard, "127.0.0.1", 0)
             monkeypatch.setenv("FAIRLANE_BASE_URL", f"http://127.0.0.1:{port.port}")
             monkeypatch.setenv("FAIRLANE_ADMIN_KEY", ADMIN)
-            yield Terminal(one, monkeypatch, capsys)
+            yield Terminal(one, server.url, monkeypatch, capsys)
             await port.stop()
 
 
@@ -89,6 +96,31 @@ async def test_a_client_s_life(terminal: Terminal) -> None:
     told = await says("audit --limit 3")
     assert "client.remove" in told
     assert "client:alice" in told
+
+
+async def test_usage_as_a_table_json_and_csv(terminal: Terminal) -> None:
+    past = Past(terminal.url)
+    day = await past.used(1, "alice", FEW)
+    await past.used(1, "bob", MANY)
+    for number in range(1001):  # more than a page
+        await past.used(2, f"c{number}", FEW)
+    await past.redis.aclose()
+    of_day = f"usage --from {day} --to {day}"
+    table = (await terminal.says(of_day)).splitlines()
+    assert [line.split()[:4] for line in table] == [
+        ["day", "client", "model", "requests"],
+        [str(day), "alice", "tiny", "2"],
+        [str(day), "bob", "tiny", "30"],
+        ["in", "all", "32", "420"],
+    ]
+    (only,) = json.loads(await terminal.says("usage --json --by client --client bob"))
+    assert (only["client"], only["output_tokens"]) == ("bob", 100)
+    assert len(json.loads(await terminal.says("usage --json"))) == 1003
+    lines = (await terminal.says("usage --csv --by day")).splitlines()
+    assert lines[0].startswith("day,requests,")
+    assert lines[2] == f"{day},32,420,5,108,631.0,1.5"
+    assert "requests" in await terminal.says("usage --client nobody")
+    assert "choose of" in await terminal.says("usage --csv --by mood", status=1)
 
 
 async def test_tables_show_whole_names(terminal: Terminal) -> None:

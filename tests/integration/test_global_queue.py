@@ -6,11 +6,9 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import pytest
-import pytest_asyncio
-import redis as sync_redis
 
 from fairness.cost import ServiceCost
 from fairness.prediction import POOL_WINDOW, PoolAverage, Prediction
@@ -30,6 +28,7 @@ from fairness.store.contract import (
     Usage,
 )
 from fairness.store.session import Session
+from fairness.store.usage import LastDays, Used
 from tests.integration.stores import (
     OTHER_REPLICA,
     OTHER_ROUTER,
@@ -40,23 +39,6 @@ from tests.integration.stores import (
 )
 
 pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(params=["memory", "valkey", "redis"])
-def store(request: pytest.FixtureRequest) -> str | None:
-    """URL of an empty database; None for the store in memory."""
-    if request.param == "memory":
-        return None
-    url: str = request.getfixturevalue(f"{request.param}_url")
-    with sync_redis.Redis.from_url(url) as client:
-        client.flushall()
-    return url
-
-
-@pytest_asyncio.fixture
-async def pool(store: str | None) -> AsyncIterator[Pool]:
-    async with opened(store, QueueSettings()) as pool:
-        yield pool
 
 
 async def test_a_request_is_granted_at_once_when_credit_is_free(pool: Pool) -> None:
@@ -798,6 +780,12 @@ async def test_a_session_numbers_its_calls_and_repeats_a_failed_one_unchanged() 
 
         async def groups(self) -> list[GroupState]:
             return []
+
+        async def last_days(self, clients: Sequence[str] | None = None) -> LastDays: ...
+
+        async def used_on(
+            self, day: int, clients: Sequence[str] | None = None
+        ) -> dict[str, Used]: ...
 
     queue: GlobalQueue = Flaky()
     session = Session(queue, ROUTER)

@@ -1,5 +1,5 @@
 """The scripts on a real server and the store in memory, driven by the same random history: the
-same replies, the same grants in the same order, the same counters to the last bit.
+same replies, the same grants in the same order, the same counters and usage to the last bit.
 
 Histories hold what real ones do: several senders, several verbs a call, calls that come twice or
 late, replies that are lost, senders that fall silent, stores that come back as they were some calls
@@ -34,6 +34,7 @@ from fairness.store.connection import connect
 from fairness.store.contract import (
     PRIORITY_LIMIT,
     Call,
+    GlobalQueue,
     Grant,
     PoolState,
     QueueSettings,
@@ -41,8 +42,9 @@ from fairness.store.contract import (
     Sender,
     Usage,
 )
-from fairness.store.memory_store import MemoryPool
+from fairness.store.memory_store import MemoryPool, MemoryQueue
 from fairness.store.redis_store import RedisQueue
+from fairness.store.usage import DAY_MS, DailyUsage, Used
 from tests.integration.stores import POOL, PREFIX, Clock
 
 pytestmark = pytest.mark.integration
@@ -52,6 +54,7 @@ REPLICAS = [Sender("replica", f"replica-{n}") for n in range(3)]
 CLIENTS = ["alice", "bob", "carol", "the client of many names", "é"]
 REQUESTS = [f"r{n}" for n in range(30)]
 A, A1, A2, B = Group("a/", 3.0), Group("a/1/"), Group("a/2/", 0.7), Group("b/")
+RETENTION_DAYS = 5
 GROUPS = [(), (), (A,), (A, A1), (A, A2), (B,), (Group("b/", 2.0),)]
 
 request_ids = st.sampled_from(REQUESTS)
@@ -76,7 +79,10 @@ class Both(RuleBasedStateMachine):
         self.redis = connect(self.url)
         self.loop.run_until_complete(self.redis.flushall())
         self.settings = QueueSettings(
-            cost, prediction=Prediction(predictor, share, 0.7), burst=burst
+            cost,
+            prediction=Prediction(predictor, share, 0.7),
+            burst=burst,
+            usage_retention_days=RETENTION_DAYS,
         )
         self.store = RedisQueue(self.redis, POOL, self.settings, self.clock)
         self.published: list[Grant] = []
@@ -96,6 +102,7 @@ class Both(RuleBasedStateMachine):
         if not hasattr(self, "loop"):
             return
         self.same_clients()
+        self.same_usage()
         self.listener.close()
         self.loop.run_until_complete(self.redis.aclose())
         self.loop.close()
@@ -199,7 +206,7 @@ class Both(RuleBasedStateMachine):
         sender, call = data.draw(st.sampled_from(self.sent[-6:]))
         self.both(sender, call)
 
-    @rule(milliseconds=st.sampled_from([1, 400, 4_000, 6_000, 11_000, 16_000]))
+    @rule(milliseconds=st.sampled_from([1, 400, 4_000, 6_000, 11_000, 16_000, DAY_MS, 3 * DAY_MS]))
     def time_passes(self, milliseconds: int) -> None:
         self.clock.pass_ms(milliseconds)
 
@@ -274,6 +281,19 @@ class Both(RuleBasedStateMachine):
         of_groups = self.loop.run_until_complete(self.store.groups())
         assert self.memory.groups() == of_groups
 
+    @rule()
+    def same_usage(self) -> None:
+        real = self.loop.run_until_complete(every_day(self.store, self.clock))
+        ours = MemoryQueue(self.settings, self.clock)
+        ours.pool = self.memory
+        assert self.loop.run_until_complete(every_day(ours, self.clock)) == real
+
+
+async def every_day(queue: GlobalQueue, clock: Clock) -> list[dict[str, Used]]:
+    """All usage that is kept."""
+    usage = await DailyUsage.open(queue)
+    return [await usage.on(day) for day in range(clock() // DAY_MS + 1)]
+
 
 def comparable(reply: Reply) -> Reply:
     """Without the orders that mean nothing."""
@@ -318,6 +338,9 @@ def test_a_long_history_of_one_seed(server_url: str) -> None:
         if random_.random() < 0.2:
             call.heartbeat()
         machine.clock.pass_ms(random_.choice((1, 1, 50, 300)))  # nobody falls silent
+        if step % 400 == 399:
+            machine.same_usage()
+            machine.clock.pass_ms(DAY_MS)
         machine.send(sender, call, random_.random() < 0.9)
         if random_.random() < 0.05:
             machine.an_old_call_comes_again(_Draws(random_))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -31,6 +31,7 @@ from fairness.store.contract import (
 )
 from fairness.store.redis_store import RedisQueue
 from fairness.store.stand_in import Answer, Question
+from fairness.store.usage import DailyUsage, LastDays, Used, day_of, today
 from replicas.lease_book import EngineCall, Lease, LeaseBook
 from replicas.queue_link import LinkSettings, QueueLink
 from replicas.stand_in import Shares
@@ -83,6 +84,12 @@ class Network:
 
     async def groups(self) -> list[GroupState]:
         return await self._queue.groups()
+
+    async def last_days(self, clients: Sequence[str] | None = None) -> LastDays:
+        return await self._queue.last_days(clients)
+
+    async def used_on(self, day: int, clients: Sequence[str] | None = None) -> dict[str, Used]:
+        return await self._queue.used_on(day, clients)
 
     def _check(self) -> None:
         if self.cut:
@@ -238,11 +245,18 @@ class World:
             await asyncio.sleep(0.05)
 
     async def charged(self) -> dict[str, Usage]:
-        """What the store says each client has used."""
-        return {
+        """What the store says each client has used, in all and in the sum over the days."""
+        in_all = {
             state.client: Usage(state.input_tokens, state.cached_tokens, state.output_tokens)
             for state in await self.queue.clients()
         }
+        usage = await DailyUsage.open(self.queue)
+        by_day = dict.fromkeys(in_all, Usage())
+        for day in range(day_of(today()) - 1, day_of(today()) + 2):  # it may be midnight
+            for client, used in (await usage.on(day)).items():
+                by_day[client] += (used.input, used.cached, used.output)
+        assert by_day == in_all
+        return in_all
 
 
 @asynccontextmanager

@@ -10,6 +10,8 @@ local function lease_to(offer, client, request)
   hold(client, request, offer.replica, request.attempt + 1, estimate, reserved)
   unseen:add(request.id, NOW + GRANT_TTL)
   dequeue(client, request)
+  local used = used_today(client)
+  used.waited = used.waited + math.max(0, NOW - request.queued)
   add_service(client, estimate, request.weight)
 end
 

@@ -2,22 +2,26 @@
 
 -- A client: always a record, of an unknown one too.
 -- counter; service, input, cached, output: used in all; waiting, running: how many; outputs: packed
--- lengths of its last answers (predict.lua); parent: the group it stands in, '/' for none.
+-- lengths of its last answers (predict.lua); parent: the group it stands in, '/' for none; used: on its
+-- last day (usage.lua).
 -- redis_store.py reads it, too.
 local CLIENT = '<ddi8i8i8I4I4I2c0'
 
 local function decode_client(raw, name)
   if not raw then
-    return {name = name, counter = 0, service = 0, input = 0, cached = 0, output = 0, waiting = 0, running = 0, parent = '/', outputs = ''}
+    return {name = name, counter = 0, service = 0, input = 0, cached = 0, output = 0, waiting = 0, running = 0, parent = '/',
+            used = new_day(), outputs = ''}
   end
   local counter, service, input, cached, output, waiting, running, parent, rest = struct.unpack(CLIENT, raw)
+  local used
+  used, rest = decode_used(raw, rest)
   return {name = name, counter = counter, service = service, input = input, cached = cached, output = output,
-          waiting = waiting, running = running, parent = parent, outputs = raw:sub(rest)}
+          waiting = waiting, running = running, parent = parent, used = used, outputs = raw:sub(rest)}
 end
 
 local function encode_client(c)
   return struct.pack(CLIENT, c.counter, c.service, c.input, c.cached, c.output, c.waiting, c.running,
-                     #c.parent, c.parent) .. c.outputs
+                     #c.parent, c.parent) .. encode_used(c.used) .. c.outputs
 end
 
 -- A group of clients and groups: always a record, too. Its name ends in '/', "org/" or "org/team/".
@@ -42,23 +46,24 @@ local function encode_group(g)
 end
 
 -- A request, and its lease if it has one: then `replica` is set, `charged` and what follows mean
--- that lease, and `arrived` is true once the replica has seen it. Text may hold any bytes.
-local REQUEST = '<BdI8I8I8i4ddi8i8i8I4c0I4c0'
+-- that lease, and `arrived` is true once the replica has seen it. queued: when it last joined its line.
+-- Text may hold any bytes.
+local REQUEST = '<BdI8I8I8i4dddi8i8i8I4c0I4c0'
 local WAITS, LEASED, ARRIVED = 0, 1, 2
 
 local function decode_request(raw, id)
   if not raw then return false end
-  local stage, weight, bytes, seq, attempt, priority, charged, reserved, input, cached, output, client, router, rest =
+  local stage, weight, bytes, seq, attempt, priority, queued, charged, reserved, input, cached, output, client, router, rest =
     struct.unpack(REQUEST, raw)
   return {id = id, weight = weight, bytes = bytes, seq = seq, attempt = attempt, priority = priority,
-          charged = charged, reserved = reserved, input = input, cached = cached, output = output, client = client, router = router,
+          queued = queued, charged = charged, reserved = reserved, input = input, cached = cached, output = output, client = client, router = router,
           replica = stage ~= WAITS and raw:sub(rest) or nil, arrived = stage == ARRIVED}
 end
 
 local function encode_request(r)
   local stage = not r.replica and WAITS or r.arrived and ARRIVED or LEASED
-  return struct.pack(REQUEST, stage, r.weight, r.bytes, r.seq, r.attempt, r.priority, r.charged, r.reserved, r.input, r.cached,
-                     r.output, #r.client, r.client, #r.router, r.router) .. (r.replica or '')
+  return struct.pack(REQUEST, stage, r.weight, r.bytes, r.seq, r.attempt, r.priority, r.queued, r.charged, r.reserved,
+                     r.input, r.cached, r.output, #r.client, r.client, #r.router, r.router) .. (r.replica or '')
 end
 
 -- A replica's offer; credits: how many grants it takes now.

@@ -159,6 +159,7 @@ local function place_of(request) return request.priority * 2 ^ 40 + request.seq 
 
 -- Join the line; `returning`: anew, so that who was not backlogged is lifted.
 local function stand_in_line(client, request, returning)
+  request.queued = NOW
   line_of(client):add(request.id, place_of(request))
   arrivals:add(request.id, request.seq)
   plain_set('routed', request.router):add(request.id, true)
@@ -204,7 +205,7 @@ end
 local function new_request(id, client, router, weight, bytes, attempt, priority)
   pool.seq = pool.seq + 1
   local request = {id = id, client = client, router = router, weight = weight, bytes = bytes, seq = pool.seq, attempt = attempt,
-                   priority = priority, charged = 0, reserved = 0, input = 0, cached = 0, output = 0, arrived = false}
+                   priority = priority, queued = NOW, charged = 0, reserved = 0, input = 0, cached = 0, output = 0, arrived = false}
   requests:put(id, request)
   return request
 end
@@ -216,6 +217,9 @@ end
 local function count_usage(client, input, cached, output, service)
   client.input, client.cached, client.output = client.input + input, client.cached + cached, client.output + output
   client.service = client.service + service
+  local used = used_today(client)
+  used.input, used.cached, used.output = used.input + input, used.cached + cached, used.output + output
+  used.service = used.service + service
   client.changed = true
 end
 

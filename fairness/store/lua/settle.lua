@@ -5,9 +5,18 @@
 -- O(log clients).
 local LEARNING_RATE = 0.05 -- of tokens a byte, which estimates the next prompts; at most one
 
+-- One that reached the engine has ended.
+local function count_request(client, input)
+  if input == 0 then return end
+  local used = used_today(client)
+  used.requests = used.requests + 1
+  client.changed = true
+end
+
 local function settle(request, input, cached, output)
   local client = clients:get(request.client)
   set_charge(client, request, input, cached, output, service_of(input, cached, output))
+  count_request(client, input)
   release(client, request)
   requests:delete(request.id)
   reply.counters[request.client] = true
@@ -22,6 +31,7 @@ local function confirm(lease, payer, input, cached, output)
   local client = clients:get(name)
   add_service(client, service, tonumber(weight))
   count_usage(client, input, cached, output, service)
+  count_request(client, input)
   reply.counters[name] = true
 end
 

@@ -19,10 +19,12 @@
 --
 -- key                  type    what
 -- ..:pool              hash    seq, virtual_time, last_left, tokens_per_byte, output_average,
---                              outputs_seen, policy, policy_version, longest, swept, servers
+--                              outputs_seen, policy, policy_version, longest, swept, servers,
+--                              oldest_day
 -- ..:reasons           set     why the policy was set, each heeded once
 -- ..:clients           hash    client -> record: counter, what waits, runs and was used; for good
 -- ..:groups            hash    group -> record; for good
+-- ..:usage:DAY         hash    client -> what it used on a day that is over for it; from oldest_day on
 -- ..:requests          hash    request -> record; until it ends
 -- ..:offers            hash    replica -> record: its last offer
 -- ..:void:REPLICA      hash    lease taken back -> who pays if it was used after all
@@ -53,8 +55,9 @@ local CACHED_WEIGHT = tonumber(ARGV[7])
 local SENDER_TTL, GRANT_TTL = tonumber(ARGV[8]), tonumber(ARGV[9])
 local PREDICTOR, SHARE, LEVEL, WINDOW = ARGV[10], tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
 local PLACEMENT, BURST = ARGV[14], tonumber(ARGV[15])
-local GIVEN_TIME = ARGV[16] -- instead of the server's clock, for tests; "" otherwise
-local HEADER = 16
+local RETENTION = tonumber(ARGV[16]) -- days of usage to keep
+local GIVEN_TIME = ARGV[17] -- instead of the server's clock, for tests; "" otherwise
+local HEADER = 17
 
 local call = redis.call
 local NOW = tonumber(GIVEN_TIME)
@@ -69,7 +72,7 @@ local function text(number) return string.format('%.17g', number) end
 
 -- The pool's few numbers are read once a call and written once, at its end.
 local POOL_FIELDS = {'seq', 'virtual_time', 'last_left', 'tokens_per_byte', 'output_average', 'outputs_seen', 'policy',
-                     'policy_version', 'longest', 'swept', 'servers'}
+                     'policy_version', 'longest', 'swept', 'servers', 'oldest_day'}
 local POOL_DEFAULTS = {seq = 0, virtual_time = 0, tokens_per_byte = 0.25, output_average = 0, outputs_seen = 0, policy = 'vtc', policy_version = 0, servers = 0}
 local pool, pool_as_read = {}, {} -- as read: or written since
 for i, value in ipairs(call('HMGET', POOL, unpack(POOL_FIELDS))) do

@@ -59,9 +59,20 @@ local function forgive_absence()
   for _, id in ipairs(call('ZRANGE', unseen.key, 0, -1)) do call('ZINCRBY', unseen.key, away, id) end
 end
 
+-- Days that are kept no longer. Who has used nothing since has its last day in its record, where
+-- it is not looked at.
+local DAYS_LIMIT = 100
+
+local function forget_old_days()
+  local oldest = math.min(TODAY - RETENTION + 1, pool.oldest_day + DAYS_LIMIT)
+  for day = pool.oldest_day, oldest - 1 do call('UNLINK', key_of('usage', day)) end
+  pool.oldest_day = math.max(pool.oldest_day, oldest)
+end
+
 verbs.sweep = function()
   write_and_forget()
   forgive_absence()
+  forget_old_days()
   local silent = NOW - SENDER_TTL
   for _, replica in ipairs(call('ZRANGEBYSCORE', REPLICAS, '-inf', silent, 'LIMIT', 0, 4)) do sweep_replica(replica) end
   for _, router in ipairs(call('ZRANGEBYSCORE', ROUTERS, '-inf', silent, 'LIMIT', 0, 4)) do sweep_router(router) end

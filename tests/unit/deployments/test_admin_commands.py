@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 
 from deployments import cli
 from deployments.admin.api import AdminApi, CommandError, admin_key, path_of
-from deployments.admin.arguments import SECONDS, seconds, weight
+from deployments.admin.arguments import SECONDS, day, seconds, weight
+from deployments.admin.usage import INCOMPLETE, usage
+from router.admin import usage as admin_usage
 
 Handler = Callable[[httpx.Request], httpx.Response]
 
@@ -102,6 +104,25 @@ def test_the_admin_key_comes_from_a_file_or_the_environment(
 def test_a_key_that_no_header_can_carry_is_an_error_too() -> None:
     with pytest.raises(CommandError, match="can't be used"):
         AdminApi("http://fairlane", "sk-é\u20ac")
+
+
+def test_a_csv_that_breaks_off_is_an_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert INCOMPLETE == admin_usage.INCOMPLETE
+    broken = f"day,requests\r\n2026-11-30,3\r\n{INCOMPLETE} try again\r\n"
+    asked = argparse.Namespace(csv=True, by="day", client=None, group=None, to=None)
+    setattr(asked, "from", None)
+    with pytest.raises(CommandError, match="try again"):
+        usage(api(lambda request: httpx.Response(200, text=broken)), asked)
+    assert capsys.readouterr().out == "day,requests\n2026-11-30,3\n"
+
+
+def test_a_day_is_written_with_its_year_first() -> None:
+    assert day("2026-11-30") == "2026-11-30"
+    for text in ("2026-02-30", "yesterday", "30.11.2026"):
+        with pytest.raises(argparse.ArgumentTypeError, match="write it as"):
+            day(text)
 
 
 @given(st.integers(0, 10**9), st.sampled_from(sorted(SECONDS)))

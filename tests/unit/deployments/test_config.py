@@ -54,6 +54,12 @@ def test_redis_url_overrides_the_config(monkeypatch: pytest.MonkeyPatch) -> None
     assert config.store.resolved() == "redis://elsewhere"
 
 
+def test_usage_is_kept_for_as_long_as_configured() -> None:
+    assert AppConfig(pools=(POOL,)).queue_settings().usage_retention_days == 400
+    config = AppConfig(pools=(POOL,), usage={"retention_days": 31})
+    assert config.queue_settings().usage_retention_days == 31
+
+
 def test_clients_are_in_groups_outermost_first() -> None:
     config = AppConfig(
         pools=(POOL,),

@@ -26,9 +26,9 @@ class Behind:
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         self.scopes.append(scope)
         self.bodies.append((await receive())["body"])
-        assert (await receive())["type"] == "http.disconnect"
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b""})
+        assert (await receive())["type"] == "http.disconnect"
 
 
 async def ask(behind: Any, **options: Any) -> httpx.Response:
