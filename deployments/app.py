@@ -57,7 +57,12 @@ def _router(config: AppConfig, store: StoreSettings, pools: list[Application]) -
         admin_host=config.admin.host,
         admin_port=config.admin.port,
         fail_closed=config.store.fail_closed,
-        limits=Limits(config.router.max_body_bytes, config.router.max_wait_s),
+        limits=Limits(
+            config.router.max_body_bytes,
+            config.router.max_wait_s,
+            config.router.body_timeout_s,
+            config.router.rules(),
+        ),
     )
     deployment = serve.deployment(Router).options(
         name="Router",

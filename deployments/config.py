@@ -15,6 +15,7 @@ from fairness.prediction import Prediction
 from fairness.store.address import Address, parse
 from fairness.store.contract import QueueSettings
 from fairness.store.settings import Credentials, StoreSettings, Tls
+from router.body_rules import BodyRules
 from router.clients import Client, Configured, Group, hash_key
 from router.directory.records import GROUP_NAME, lineage, organisation_of
 
@@ -207,12 +208,29 @@ class AdminConfig(Strict):
 
 
 class RouterConfig(Strict):
-    """The ingress. max_wait_s: for one's turn, then 503."""
+    """The ingress. max_wait_s: for one's turn, then 503. body_timeout_s: for a body to come, then
+    408. The others: `router.body_rules.BodyRules`."""
 
     replicas: int = Field(default=2, ge=1)
     max_body_bytes: int = Field(default=8 * 2**20, gt=0)
     max_wait_s: float = Field(default=600.0, gt=0)
+    body_timeout_s: float = Field(default=60.0, gt=0)
+    max_sequences: int = Field(default=128, ge=1)
+    max_inputs: int = Field(default=2048, ge=1)
+    allow_chat_template: bool = False
+    allow_media_options: bool = False
+    allow_remote_media: bool = False
     num_cpus: float = Field(default=1.0, ge=0)
+
+    def rules(self) -> BodyRules:
+        """What bodies may ask."""
+        return BodyRules(
+            self.max_sequences,
+            self.max_inputs,
+            self.allow_chat_template,
+            self.allow_media_options,
+            self.allow_remote_media,
+        )
 
 
 class PoolConfig(Strict):
