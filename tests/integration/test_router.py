@@ -171,6 +171,22 @@ async def test_the_grant_says_who_and_nothing_of_the_clients_headers_passes(setu
     assert not {"authorization", "x-api-key", "cookie"} & set(headers)
 
 
+async def test_every_answer_has_an_id_that_the_replica_knows_and_the_wait(setup: Setup) -> None:
+    async with replica(setup, "replica-1", fine, 2) as one:
+        answers = [await setup.ask(headers={"x-request-id": "mine"}) for _ in range(2)]
+    ids = [answer.headers["x-fairlane-request-id"] for answer in answers]
+    assert len(set(ids)) == 2
+    assert ids == [headers["x-request-id"] for headers in one.headers]
+    assert all(int(answer.headers["x-fairlane-queue-wait-ms"]) >= 0 for answer in answers)
+
+
+async def test_an_error_has_an_id_and_only_a_turn_has_a_wait(setup: Setup) -> None:
+    answer = await setup.http.post("/v1/chat/completions", content=b"{")
+    assert answer.status_code == 400
+    assert answer.headers["x-fairlane-request-id"]
+    assert "x-fairlane-queue-wait-ms" not in answer.headers
+
+
 async def test_without_a_replica_it_is_503_with_retry_after(setup: Setup) -> None:
     answer = await setup.ask()
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
