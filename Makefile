@@ -73,8 +73,8 @@ chaos: env  ## Kill, stall and cut off each part under load; every request must 
 fuzz: env  ## Send 10,000 broken and hostile requests to a router (minutes).
 	@exec $(BIN)/python -m loadtests.fuzz $(ARGS)
 
-audit:  ## Look for known holes in the locked packages (asks PyPI and OSV; uses uvx).
-	uvx pip-audit==2.10.1 --disable-pip --require-hashes --strict -r requirements/cpu.lock $(ARGS)
+audit:  ## Look up known holes in the locked packages (asks PyPI).
+	@requirements/audit.sh $(ARGS)
 
 paper: env  ## Simulate the VTC paper's experiments; write a report beside its numbers.
 	@exec $(BIN)/python -m loadtests.experiments.paper $(ARGS)

@@ -5,7 +5,7 @@ Without --base-url a router of its own is started in this process, with a Valkey
 replica (the router is fuzzed then, the engine is not). Bars (exit status 1 if one is missed):
 
   answers     no 5xx by input (503 with Retry-After is none), every error OpenAI-shaped (what is not
-              HTTP the HTTP server refuses in its own words), an answer or an end within a minute
+              HTTP the HTTP server refuses in its own words), an answer or an end in two minutes
   secrets     no key, and no other client's name, in any answer; none, and no prompt, in any log
   serves      a sound request is served after every batch
   upstream    no header of a client, and no reserved field, reaches the replica

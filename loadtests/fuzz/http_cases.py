@@ -46,11 +46,17 @@ def bearer(key: str) -> Headers:
     return [("Authorization", f"Bearer {key}")]
 
 
+def sound_case(key: str) -> Case:
+    """What every deployment must serve."""
+    path = "/v1/chat/completions"
+    return Case("sound", (request("POST", path, bearer(key) + JSON, _sound(SOUND[path][0])),))
+
+
 def body_case(random: Random, key: str) -> Case:
     """A body that is not as it should be; now and then one that is."""
     path, content = sound(random)
     if random.random() < 0.1:
-        return Case("sound", (request("POST", path, bearer(key) + JSON, _sound(content)),))
+        return sound_case(key)
     data = mutated(random, content)
     return Case("body", (request("POST", path, bearer(key) + JSON, data),))
 

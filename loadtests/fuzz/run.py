@@ -11,15 +11,13 @@ from random import Random
 from typing import Any
 
 from loadtests.fuzz.admin_cases import AdminCases
-from loadtests.fuzz.bodies import SOUND
 from loadtests.fuzz.case import Case, request
 from loadtests.fuzz.check import Address, Bars, judge
-from loadtests.fuzz.http_cases import JSON, bearer, body_case, header_case, path_case
+from loadtests.fuzz.http_cases import bearer, body_case, header_case, path_case, sound_case
 from loadtests.fuzz.wire_cases import wire_case
 
 BATCH = 200
 AT_ONCE = 16
-PATH = "/v1/chat/completions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +94,7 @@ async def fuzz(
     for first in range(numbers.start, numbers.stop, BATCH):
         batch = range(first, min(first + BATCH, numbers.stop))
         await asyncio.gather(*(one(n, made(target, admin, seed, n)) for n in batch))
-        await one(-1, _sound(target))
+        await one(-1, sound_case(target.key))
         tell(outcome)
     return outcome
 
@@ -114,8 +112,3 @@ def made(target: Target, admin: AdminCases, seed: int, number: int) -> Case:
         case kind if kind < 16:
             return admin.case(random, target.admin_key)
     return wire_case(random, target.key)
-
-
-def _sound(target: Target) -> Case:
-    raw = request("POST", PATH, bearer(target.key) + JSON, json.dumps(SOUND[PATH][0]).encode())
-    return Case("sound", (raw,))

@@ -72,12 +72,13 @@ def test_a_fault_would_be_found() -> None:
     case = Case("body", (raw,))
     bars = Bars((b"sk-1",), (b"bob",))
     for answer in (
-        Answer(500, {}, b"{}"),
-        Answer(503, {}, b"overloaded"),
-        Answer(400, {}, b'{"detail": "x"}'),
-        Answer(200, {}, b"sk-1"),
-        Answer(200, {b"x": b"bob"}),
+        Answer(500, {}, b"{}", whole=True),
+        Answer(503, {}, b"overloaded", whole=True),
+        Answer(400, {}, b'{"detail": "x"}', whole=True),
+        Answer(200, {}, b"sk-1", whole=True),
+        Answer(200, {b"x": b"bob"}, whole=True),
+        Answer(200, {}, b"{"),
     ):
         assert judge(case, [answer], "reusable", bars)
     assert judge(case, [], "hung", bars)
-    assert not judge(case, [Answer(200, {}, b"{}")], "reusable", bars)
+    assert not judge(case, [Answer(200, {}, b"{}", whole=True)], "reusable", bars)

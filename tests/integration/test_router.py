@@ -15,6 +15,7 @@ import httpx
 import pytest
 import pytest_asyncio
 from aiohttp import web
+from openai import AsyncOpenAI, RateLimitError
 from redis.asyncio import Redis
 
 from fairness.grant_token import HEADER, GrantToken
@@ -273,6 +274,11 @@ async def test_too_many_waiting_requests_of_one_client_are_429(setup: Setup) -> 
         answer = await setup.ask()
         assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
         assert answer.json()["error"]["code"] == "queue_full"
+        sdk = AsyncOpenAI(
+            base_url="http://router/v1", api_key="sk-1", http_client=setup.http, max_retries=0
+        )
+        with pytest.raises(RateLimitError):
+            await sdk.chat.completions.create(model="tiny", messages=[])
         for task in (running, *waiting):
             task.cancel()
         await asyncio.gather(running, *waiting, return_exceptions=True)
