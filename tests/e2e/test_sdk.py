@@ -14,8 +14,6 @@ from openai import (
     OpenAI,
 )
 
-from loadtests.fuzz.check import Address
-from loadtests.fuzz.run import Target, fuzz
 from tests.e2e.conftest import KEYS, App
 
 pytestmark = pytest.mark.e2e
@@ -32,7 +30,7 @@ def test_chat_with_the_parameters_people_use(app: App) -> None:
         model="tiny",
         messages=[{"role": "system", "content": "Be short."}, *MESSAGES],
         max_completion_tokens=6,
-        temperature=0,
+        temperature=0.5,
         top_p=0.9,
         seed=1,
         stop=["zzzz"],
@@ -100,13 +98,3 @@ def test_a_wrong_key_is_an_authentication_error_everywhere(app: App) -> None:
         stranger.models.list()
     with pytest.raises(AuthenticationError):
         stranger.embeddings.create(model="tiny", input="a")
-
-
-async def test_hostile_requests_leave_the_application_serving(app: App) -> None:
-    """Through HAProxy, to real engines: `make fuzz ARGS=--base-url=...`, short."""
-    host, port = app.url.removeprefix("http://").split(":")
-    secrets = (KEYS["alice"], KEYS["bob"], KEYS["admin"])
-    target = Target(Address(host, int(port)), KEYS["alice"], KEYS["admin"], secrets)
-    outcome = await fuzz(target, 6, range(100))
-    assert outcome.finds == []
-    app.idle()
