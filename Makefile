@@ -8,7 +8,7 @@ ARGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help env model serve demo loadtest test test-unit lint docs format bench-path bench-queue bench-scheduler bench-engine chaos paper cluster compare lock clean redis-server
+.PHONY: help env model serve demo loadtest test test-unit lint docs format bench-path bench-queue bench-scheduler bench-engine chaos fuzz audit paper cluster compare lock clean redis-server
 
 help:  ## Show this text.
 	@echo 'Fairlane: LLM serving on Ray Serve and vLLM where each client gets its fair share.'
@@ -17,7 +17,7 @@ help:  ## Show this text.
 	@echo
 	@echo 'First time:  make demo          (makes the environment, two to four minutes)'
 	@echo 'Variables:   PYTHON=python3.11  the interpreter for `make env`'
-	@echo '             ARGS="..."         passed on by serve, demo, loadtest, test*, bench-*, chaos, paper, cluster, compare'
+	@echo '             ARGS="..."         passed on by serve, demo, loadtest, test*, bench-*, chaos, fuzz, audit, paper, cluster, compare'
 
 # The file is a fingerprint of what .venv was made from: deployments/setup_env.sh writes it, and
 # does nothing while it fits.
@@ -72,6 +72,12 @@ bench-engine: env  ## Measure a noisy neighbour in a real vLLM engine, with fair
 
 chaos: env  ## Kill, stall and cut off each part under load; every request must end.
 	@exec $(BIN)/python -m loadtests.chaos $(ARGS)
+
+fuzz: env  ## Send 10,000 broken and hostile requests to a router (minutes).
+	@exec $(BIN)/python -m loadtests.fuzz $(ARGS)
+
+audit:  ## Look up known holes in the locked packages (asks PyPI).
+	@requirements/audit.sh $(ARGS)
 
 paper: env  ## Simulate the VTC paper's experiments; write a report beside its numbers.
 	@exec $(BIN)/python -m loadtests.experiments.paper $(ARGS)

@@ -31,6 +31,7 @@ from fairness.prediction import Prediction
 from fairness.store.address import Address, parse
 from fairness.store.contract import QueueSettings
 from fairness.store.settings import Credentials, StoreSettings, Tls
+from router.body_rules import BodyRules
 from router.clients import Client, Configured, Group, hash_key
 from router.directory.records import GROUP_NAME, lineage, organisation_of
 from router.limits import QueueLimits
@@ -343,6 +344,33 @@ class RouterLimits(Strict):
     max_wait_s: float = Field(
         default=600.0, gt=0, description="Seconds to wait for one's turn, then 503."
     )
+    body_timeout_s: float = Field(
+        default=60.0, gt=0, description="Seconds for a whole body to come, then 408."
+    )
+    max_sequences: int = Field(
+        default=128,
+        ge=1,
+        description="Sequences that one request may have written: its prompts times `n`, then 400.",
+    )
+    max_inputs: int = Field(
+        default=2048,
+        ge=1,
+        description="Texts in one request for embeddings, scores or a ranking, then 400.",
+    )
+    allow_chat_template: bool = Field(
+        default=False,
+        description="Take `chat_template` and `chat_template_kwargs` from clients; both can hold "
+        "up a replica for everybody.",
+    )
+    allow_media_options: bool = Field(
+        default=False,
+        description="The same for `mm_processor_kwargs` and `media_io_kwargs`.",
+    )
+    allow_remote_media: bool = Field(
+        default=False,
+        description="Let clients name URLs that replicas fetch (set vLLM's "
+        "`allowed_media_domains`, too); `data:` URLs always work.",
+    )
     queue: QueueConfig = Field(
         default=QueueConfig(), description="What may wait in one router; beyond it, 429."
     )
@@ -358,6 +386,16 @@ class RouterLimits(Strict):
                 )
             )
         return self
+
+    def rules(self) -> BodyRules:
+        """What bodies may ask."""
+        return BodyRules(
+            self.max_sequences,
+            self.max_inputs,
+            self.allow_chat_template,
+            self.allow_media_options,
+            self.allow_remote_media,
+        )
 
 
 class RouterConfig(RouterLimits):

@@ -19,6 +19,6 @@ def live_settings(args: dict[str, Any], user_config: dict[str, Any]) -> LiveSett
     return LiveSettings(
         config.configured(),
         config.admin_hashes(),
-        Limits(limits.max_body_bytes, limits.max_wait_s),
+        Limits(limits.max_body_bytes, limits.max_wait_s, limits.body_timeout_s, limits.rules()),
         limits.queue.limits(),
     )

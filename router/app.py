@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import secrets
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ import orjson
 from fairness.grant_token import HEADER, GrantToken
 from fairness.store.contract import StoreUnavailableError
 from router.bodies import Body, ClientGoneError, check_body, read_body
+from router.body_rules import BodyRules
 from router.clients import Client, Clients
 from router.errors import ApiError, not_found, unavailable, unknown_model
 from router.relay import BrokenAnswerError, ReplicaFailedError, relay
@@ -49,10 +51,13 @@ GRANT_ATTEMPTS = 4
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """max_body_bytes: of one request. max_wait_s: for one's turn."""
+    """max_body_bytes: of one request. max_wait_s: for one's turn. body_timeout_s: for a whole
+    body to come. rules: what it may ask."""
 
     max_body_bytes: int = 8 * 2**20
     max_wait_s: float = 600.0
+    body_timeout_s: float = 60.0
+    rules: BodyRules = field(default_factory=BodyRules)
 
 
 @dataclass(slots=True)
@@ -71,6 +76,7 @@ class RouterApp:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
+            await refuse_websocket(scope, send)
             return
         exchange = Exchange(scope, receive, send)
         if self.admin is not None and (exchange.path + "/").startswith("/admin/"):
@@ -123,13 +129,17 @@ class RouterApp:
         """Identity first: nothing of a stranger's body is read."""
         client = await self.clients.client(exchange.header("authorization"))
         length = exchange.header("content-length")
-        data = await read_body(exchange.receive, length, self.limits.max_body_bytes)
-        return client, check_body(data)
+        limits = self.limits
+        data = await read_body(
+            exchange.receive, length, limits.max_body_bytes, limits.body_timeout_s
+        )
+        return client, check_body(data, exchange.path, limits.rules)
 
     async def _serve(self, exchange: Exchange, client: Client, body: Body) -> None:
         turns = self._pool(body.model)
         await self._require_ready(turns, body.model)
         turn = turns.submit(client, len(body.data), body.priority)
+        exchange.in_line(turn.request)
         try:
             await exchange.unless_gone(self._wait_and_relay(exchange, turns, turn, body))
         finally:
@@ -154,6 +164,7 @@ class RouterApp:
                     f"no turn within {self.limits.max_wait_s:g} s: the cluster is overloaded", 10
                 ) from None
             grant = turn.grant.result()
+            exchange.waited()
             token = GrantToken(
                 lease=grant.lease,
                 client=turn.client.name,
@@ -234,6 +245,12 @@ class RouterApp:
         await exchange.answer(content, status)
 
 
+async def refuse_websocket(scope: Scope, send: Send) -> None:
+    """There are none here; without a word the server would call that a fault of ours (500)."""
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1000, "reason": ""})
+
+
 class Exchange:
     """One HTTP request and its answer."""
 
@@ -245,6 +262,18 @@ class Exchange:
         self._headers = scope["headers"]
         self._send = send
         self._started = False
+        self._request_id = secrets.token_hex(8)
+        self._queued = 0.0
+        self._waited_s: float | None = None
+
+    def in_line(self, request_id: str) -> None:
+        """It waits for its turn, under an id that its replica knows, too."""
+        self._request_id = request_id
+        self._queued = time.monotonic()
+
+    def waited(self) -> None:
+        """Its turn has come."""
+        self._waited_s = time.monotonic() - self._queued
 
     def header(self, name: str) -> str | None:
         """The first header of that (lower-case) name."""
@@ -257,7 +286,16 @@ class Exchange:
     async def send(self, message: dict[str, Any]) -> None:
         """Pass an ASGI message on, remembering that the answer has begun."""
         self._started = True
+        if message["type"] == "http.response.start":
+            message = message | {"headers": [*message["headers"], *self._own_headers()]}
         await self._send(message)
+
+    def _own_headers(self) -> list[tuple[bytes, bytes]]:
+        headers = [(b"x-fairlane-request-id", self._request_id.encode())]
+        if self._waited_s is not None:
+            waited = b"%d" % round(self._waited_s * 1000)
+            headers.append((b"x-fairlane-queue-wait-ms", waited))
+        return headers
 
     async def answer(
         self, content: Any, status: int = 200, headers: list[tuple[bytes, bytes]] | None = None

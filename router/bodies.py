@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,11 +11,18 @@ from typing import Any
 import orjson
 
 from fairness.store.contract import PRIORITY_LIMIT
-from router.errors import ApiError, too_large
+from router.body_rules import BodyRules
+from router.errors import ApiError, too_large, too_slow
 
 # Fields by which a body could claim another place in the queue, another identity or another
 # request's id, or reach into how replicas talk to each other. (`priority` is read here.)
-RESERVED_FIELDS = frozenset({"priority", "vllm_xargs", "request_id", "kv_transfer_params"})
+RESERVED_FIELDS = frozenset(
+    {"priority", "vllm_xargs", "request_id", "kv_transfer_params", "ec_transfer_params"}
+)
+# Eight MiB of `[[],[],...` take a second to parse, in which the router serves nobody; within this
+# it is a tenth. (Brackets in texts count too; a prompt has fewer.)
+MAX_BRACKETS = 250_000
+DEFAULT_RULES = BodyRules()
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 
@@ -37,10 +45,28 @@ class Body:
         self.data = b""
 
 
-async def read_body(receive: Receive, content_length: str | None, limit: int) -> bytes:
-    """The whole body. Raises ApiError 413 before more than `limit` bytes are held."""
-    if content_length is not None and content_length.isdigit() and int(content_length) > limit:
+async def read_body(
+    receive: Receive, content_length: str | None, limit: int, timeout_s: float = 60.0
+) -> bytes:
+    """The whole body. Raises ApiError 413 before more than `limit` bytes are held, and 408 when it
+    has not come within `timeout_s`: who sends slowly holds a connection, not for ever."""
+    if content_length is not None and _says_more(content_length, limit):
         raise too_large(limit)
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await _whole(receive, limit)
+    except TimeoutError:
+        raise too_slow(timeout_s) from None
+
+
+def _says_more(content_length: str, limit: int) -> bool:
+    digits = content_length.lstrip("0")
+    if not digits.isdecimal():  # not isdigit(), which "²" is, too
+        return False  # the server has refused it, or will count for itself
+    return len(digits) > len(str(limit)) or int(digits) > limit
+
+
+async def _whole(receive: Receive, limit: int) -> bytes:
     chunks: list[bytes] = []
     size = 0
     while True:
@@ -58,6 +84,8 @@ async def read_body(receive: Receive, content_length: str | None, limit: int) ->
 
 def parse_object(data: bytes) -> dict[str, Any]:
     """A JSON object. Raises ApiError 400."""
+    if data.count(b"[") + data.count(b"{") > MAX_BRACKETS:
+        raise ApiError(400, f"the request body has more than {MAX_BRACKETS} objects and arrays")
     try:
         content = orjson.loads(data)
     except orjson.JSONDecodeError as error:
@@ -67,12 +95,14 @@ def parse_object(data: bytes) -> dict[str, Any]:
     return content
 
 
-def check_body(data: bytes) -> Body:
-    """Parse and strip. Raises ApiError 400. Bytes are sent on as they came if nothing is cut."""
+def check_body(data: bytes, path: str = "", rules: BodyRules = DEFAULT_RULES) -> Body:
+    """Parse, check and strip the body of a request to `path`. Raises ApiError 400. Bytes are sent
+    on as they came if nothing is cut."""
     content = parse_object(data)
     model = content.get("model")
     if not isinstance(model, str) or not model:
         raise ApiError(400, "name a model: 'model' must be a non-empty string", param="model")
+    rules.check(path, content)
     priority = _priority(content.get("priority"))
     if not RESERVED_FIELDS.isdisjoint(content):
         data = _without_reserved(data)

@@ -39,6 +39,8 @@ class ApiError(Exception):
         headers: list[tuple[bytes, bytes]] = []
         if self.retry_after_s is not None:
             headers.append((b"retry-after", str(self.retry_after_s).encode()))
+        if self.status in (408, 413):  # the rest of the body may never come: don't wait for it
+            headers.append((b"connection", b"close"))
         if self.status == 401:
             headers.append((b"www-authenticate", b"Bearer"))
         return headers
@@ -66,6 +68,12 @@ def unknown_model(model: str, known: list[str]) -> ApiError:
 def too_large(limit: int) -> ApiError:
     """413"""
     return ApiError(413, f"the request body is larger than {limit} bytes", code="body_too_large")
+
+
+def too_slow(timeout_s: float) -> ApiError:
+    """408"""
+    message = f"the request body has not come within {timeout_s:g} s; send it faster, or less"
+    return ApiError(408, message, code="body_timeout")
 
 
 def unavailable(message: str, retry_after_s: int = 1) -> ApiError:

@@ -48,6 +48,8 @@ class Guard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
+            if scope["type"] == "websocket":  # refused by name: silence would be a 500
+                await send({"type": "websocket.close", "code": 1000, "reason": ""})
             return
         headers = {name: value.decode("latin-1") for name, value in reversed(scope["headers"])}
         try:

@@ -28,7 +28,7 @@ class AdminPort:
         """Raises OSError when the port can't be had."""
         self._listener = listener(host, port)
         self._server = QuietServer(
-            uvicorn.Config(app, lifespan="off", access_log=False, log_level="warning")
+            uvicorn.Config(app, lifespan="off", ws="none", access_log=False, log_level="warning")
         )
         self._task = asyncio.create_task(self._server.serve(sockets=[self._listener]))
 

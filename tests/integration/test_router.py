@@ -17,6 +17,7 @@ import httpx
 import pytest
 import pytest_asyncio
 import uvicorn
+from openai import AsyncOpenAI, RateLimitError
 from redis.asyncio import Redis
 
 from fairness.grant_token import HEADER, GrantToken
@@ -162,6 +163,22 @@ async def test_the_grant_says_who_and_nothing_of_the_clients_headers_passes(setu
     assert not {"authorization", "x-api-key", "cookie"} & set(headers)
 
 
+async def test_every_answer_has_an_id_that_the_replica_knows_and_the_wait(setup: Setup) -> None:
+    async with replica(setup, "replica-1", fine, 2) as one:
+        answers = [await setup.ask(headers={"x-request-id": "mine"}) for _ in range(2)]
+    ids = [answer.headers["x-fairlane-request-id"] for answer in answers]
+    assert len(set(ids)) == 2
+    assert ids == [headers["x-request-id"] for headers in one.headers]
+    assert all(int(answer.headers["x-fairlane-queue-wait-ms"]) >= 0 for answer in answers)
+
+
+async def test_an_error_has_an_id_and_only_a_turn_has_a_wait(setup: Setup) -> None:
+    answer = await setup.http.post("/v1/chat/completions", content=b"{")
+    assert answer.status_code == 400
+    assert answer.headers["x-fairlane-request-id"]
+    assert "x-fairlane-queue-wait-ms" not in answer.headers
+
+
 async def test_without_a_replica_it_is_503_with_retry_after(setup: Setup) -> None:
     answer = await setup.ask()
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "2")
@@ -290,6 +307,11 @@ async def test_too_many_waiting_requests_of_one_client_are_429(setup: Setup) -> 
         answer = await setup.ask()
         assert (answer.status_code, answer.headers["retry-after"]) == (429, "1")
         assert answer.json()["error"]["code"] == "queue_full"
+        sdk = AsyncOpenAI(
+            base_url="http://router/v1", api_key="sk-1", http_client=setup.http, max_retries=0
+        )
+        with pytest.raises(RateLimitError):
+            await sdk.chat.completions.create(model="tiny", messages=[])
         for task in (running, *waiting):
             task.cancel()
         await asyncio.gather(running, *waiting, return_exceptions=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -92,7 +93,7 @@ def test_no_body_causes_another_error(data: bytes) -> None:
 
 
 def test_deep_nesting_survives_the_cut() -> None:
-    deep = b"[" * 300 + b"]" * 300
+    deep = b"[" * 90 + b"]" * 90
     body = check_body(b'{"model": "tiny", "priority": 1, "x": ' + deep + b"}")
     assert json.loads(body.data) == {"model": "tiny", "x": json.loads(deep)}
 
@@ -102,6 +103,31 @@ def test_large_integers_survive_the_cut() -> None:
     assert json.loads(body.data)["seed"] == -(2**63) - 1
 
 
-def test_deep_nesting_is_400() -> None:
-    with pytest.raises(ApiError):
-        check_body(b'{"model": "tiny", "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}")
+@pytest.mark.parametrize("depth", [101, 500, 100_000])
+def test_deep_nesting_is_400(depth: int) -> None:
+    with pytest.raises(ApiError, match=r"nested deeper|not valid JSON"):
+        check_body(b'{"model": "tiny", "x": ' + b"[" * depth + b"]" * depth + b"}")
+
+
+def test_more_arrays_than_can_be_parsed_in_a_moment_are_400() -> None:
+    with pytest.raises(ApiError, match="objects and arrays"):
+        check_body(b'{"model": "tiny", "x": [' + b"[]," * 250_000 + b"0]}")
+
+
+@pytest.mark.parametrize("length", ["²", "-1", "1e9", "+5", " ", "9" * 10_000])
+async def test_no_length_causes_another_error(length: str) -> None:
+    try:
+        assert await read_body(receiving(part(b"abc", False)), length, limit=3) == b"abc"
+    except ApiError as error:
+        assert error.status == 413
+
+
+async def test_a_body_that_does_not_come_is_408() -> None:
+    async def receive() -> dict[str, Any]:
+        await asyncio.sleep(3600)
+        return {}
+
+    with pytest.raises(ApiError, match="has not come") as error:
+        await read_body(receive, None, limit=3, timeout_s=0.01)
+    assert error.value.status == 408
+    assert (b"connection", b"close") in error.value.headers()

@@ -1,0 +1,1 @@
+"""Broken, hostile and odd requests to a router, and the bars it must hold whatever comes."""
