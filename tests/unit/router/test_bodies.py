@@ -55,12 +55,12 @@ def test_a_sound_body_is_sent_on_as_it_came() -> None:
 
 @given(
     st.sets(st.sampled_from(sorted(RESERVED_FIELDS)), min_size=1),
-    st.dictionaries(st.text(), st.integers()),
+    st.dictionaries(st.text().map("_{}".format), st.integers()),  # no field that has a meaning
 )
 def test_reserved_fields_are_cut_and_nothing_else(
     reserved: set[str], others: dict[str, int]
 ) -> None:
-    others = {k: v for k, v in others.items() if k not in RESERVED_FIELDS} | {"model": "tiny"}
+    others = others | {"model": "tiny"}
     body = check_body(json.dumps(dict.fromkeys(reserved, 1) | others).encode())
     assert json.loads(body.data) == others
 
