@@ -250,6 +250,11 @@ class LeaseBook:
         self._changed.clear()
         return charges
 
+    @property
+    def has_departed(self) -> bool:
+        """Is there a client that `take_departed` would name?"""
+        return bool(self._departed)
+
     def take_departed(self) -> list[str]:
         """Clients whose last lease here ended since the last call."""
         departed, self._departed = self._departed, set()

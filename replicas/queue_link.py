@@ -197,6 +197,7 @@ class QueueLink:
             or self._bases
             or self._new_policy
             or self._leaving
+            or self._book.has_departed  # the store may confirm before the engine is asked again
         )
 
     async def drain(self) -> None:
