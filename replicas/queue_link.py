@@ -118,6 +118,11 @@ class QueueLink:
         """The leases."""
         return self._book
 
+    @property
+    def pool_waiting(self) -> int:
+        """Requests in the global queue, as of the last heartbeat."""
+        return self._pool.waiting
+
     def wake(self) -> None:
         """Something changed."""
         self._for_engine.set()

@@ -25,6 +25,7 @@ from ray.util import metrics
 
 from fairness.store.contract import QueueSettings, Sender
 from fairness.store.locate import GrantKey, LocatedQueue, StoreSource
+from replicas.autoscaling import Work
 from replicas.counter_lag import Lag
 from replicas.engine import FairVLLMEngine
 from replicas.grant_check import GrantCheck
@@ -106,8 +107,8 @@ class FairLLMServer(LLMServer):
         self._settings = settings
         self._store = store
         engine_client = self.engine._engine_client
-        slots = engine_client.vllm_config.scheduler_config.max_num_seqs
-        self._book = LeaseBook(settings.lookahead, slots)
+        self._slots = engine_client.vllm_config.scheduler_config.max_num_seqs
+        self._book = LeaseBook(settings.lookahead, self._slots)
         longest = engine_client.model_config.max_model_len
         name = f"{serve.get_replica_context().replica_tag}-{secrets.token_hex(4)}"
         queue = await LocatedQueue.open(store, settings.pool, settings.queue)
@@ -144,6 +145,16 @@ class FairLLMServer(LLMServer):
         gc.collect()
         gc.freeze()  # what was loaded until now stays: the collector need not look at it again
         logger.info("replica %s serves %s on %s:%s", name, settings.pool, host, port)
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Tell Serve's autoscaler of the work here and in the queue."""
+        work = Work.of(
+            waiting=self._link.pool_waiting,
+            running=self._book.open_leases,
+            slots=self._slots,
+            kv_usage=self._link.kv_usage,
+        )
+        return work.stats()
 
     async def check_health(self) -> None:
         """Fail when the engine, the port or the link is gone; Serve then restarts the replica."""

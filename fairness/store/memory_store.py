@@ -367,7 +367,8 @@ class MemoryPool:
         }
         self._tree.servers = len(alive)
         level = self._tree.level(self._tree.root)
-        now.pool = PoolState(self._policy, self._policy_version, level, alive)
+        waiting = len(self._arrivals)
+        now.pool = PoolState(self._policy, self._policy_version, level, alive, waiting)
 
     def _do_leave(self) -> None:
         self._heard[self._now.sender.kind][self._now.sender.name] = 0

@@ -98,9 +98,9 @@ def _decode(raw: Any) -> Reply:
 
 def _pool(flat: list[str]) -> PoolState:
     replicas = {
-        flat[i]: ReplicaState(flat[i + 1], flat[i + 2] == "1") for i in range(3, len(flat), 3)
+        flat[i]: ReplicaState(flat[i + 1], flat[i + 2] == "1") for i in range(4, len(flat), 3)
     }
-    return PoolState(flat[0], int(flat[1]), float(flat[2]), replicas)
+    return PoolState(flat[0], int(flat[1]), float(flat[2]), replicas, int(flat[3]))
 
 
 def _grants(flat: list[str]) -> tuple[Grant, ...]:
