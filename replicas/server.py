@@ -23,10 +23,13 @@ from ray.serve.llm import LLMConfig
 from ray.serve.llm.deployment import LLMServer
 from ray.util import metrics
 
+from fairness.observe.board import Board
+from fairness.observe.observation import ReplicaFacts
 from fairness.store.contract import QueueSettings, Sender
 from fairness.store.locate import GrantKey, LocatedQueue, StoreSource
 from replicas.counter_lag import Lag
 from replicas.engine import FairVLLMEngine
+from replicas.facts import cache_tokens, keep_telling
 from replicas.grant_check import GrantCheck
 from replicas.identity import bind_identity
 from replicas.lease_book import LeaseBook
@@ -140,6 +143,22 @@ class FairLLMServer(LLMServer):
         )
         self._port = TrunkServer(door, door.admit)
         await self._port.listen(listener)
+        cache = cache_tokens(engine_client.vllm_config)
+        self._board = Board.open(store, settings.pool, settings.queue)
+        self._telling = asyncio.create_task(
+            keep_telling(
+                self._board,
+                name,
+                lambda: ReplicaFacts(
+                    slots,
+                    settings.lookahead,
+                    longest,
+                    cache,
+                    self._link.kv_usage,
+                    self._link.preemptions,
+                ),
+            )
+        )
         self._linking = asyncio.create_task(self._link.run())
         gc.collect()
         gc.freeze()  # what was loaded until now stays: the collector need not look at it again
@@ -149,6 +168,8 @@ class FairLLMServer(LLMServer):
         """Fail when the engine, the port or the link is gone; Serve then restarts the replica."""
         if self._linking.done():
             raise RuntimeError(f"the replica's link to the global queue ended: {self._linking}")
+        if self._telling.done():
+            raise RuntimeError(f"the replica tells nobody of itself any more: {self._telling}")
         if not self._port.serving:
             raise RuntimeError("the replica's port is closed")
         await super().check_health()
@@ -173,7 +194,9 @@ class FairLLMServer(LLMServer):
                 async with asyncio.timeout(SETTLE_S):
                     await self._link.drain()
         self._linking.cancel()
+        self._telling.cancel()
         await self._link.leave()
+        await self._board.aclose()
         logger.info("drained")
 
     def _step_done(self) -> None:

@@ -13,6 +13,8 @@ from typing import Any
 from ray import serve
 from ray.util import metrics
 
+from fairness.observe.board import Board
+from fairness.observe.observer import TOP, Observer
 from fairness.store.contract import QueueSettings
 from fairness.store.locate import GrantKey, LocatedQueue, StoreSource
 from router.admin.app import admin_api
@@ -26,6 +28,7 @@ from router.limits import QueueLimits
 from router.stand_in import asking
 from router.trunks import Trunks
 from router.turns import Turns
+from router.weights import Weights
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +92,7 @@ class Router:
         self._app: RouterApp | None = None
         self._admin: Guard | None = None
         self._directory: Directory | None = None
+        self._observers: dict[str, Observer] = {}  # pool -> what was seen of it
         self._admin_port: AdminPort | None = None
         self._configured = False
         self._refused = metrics.Gauge(
@@ -115,6 +119,18 @@ class Router:
                 on_degraded=self._gauge(pool),
             )
         directory = self._directory = Directory.open(self._store, live.clients)
+        weights = Weights(directory)
+        self._observers = {
+            pool: Observer(
+                name,
+                pool,
+                Board.open(self._store, pool, settings.queue),
+                settings.queue,
+                weights=weights,
+                top=TOP,
+            )
+            for pool in settings.pools
+        }
         if settings.admin_port is not None:
             self._admin_port = AdminPort(
                 self._serve_admin, settings.admin_host, settings.admin_port
@@ -135,6 +151,8 @@ class Router:
         for pool_turns in turns.values():
             pool_turns.set_policy(settings.policy, settings.build)
             pool_turns.start()
+        for observer in self._observers.values():
+            observer.start()
         show_audit()
         gc.collect()
         gc.freeze()  # what was loaded until now stays: the collector need not look at it again
@@ -201,6 +219,8 @@ class Router:
             self._directory.check()
         if self._admin_port is not None:
             self._admin_port.check()
+        for observer in self._observers.values():
+            observer.check()
         if self._app is not None:
             for turns in self._app.turns.values():
                 turns.check()
@@ -208,6 +228,8 @@ class Router:
     async def __del__(self) -> None:
         if self._admin_port is not None:
             await self._admin_port.stop()
+        for observer in self._observers.values():
+            await observer.stop()
         if self._directory is not None:
             await self._directory.stop()
         if self._app is not None:
