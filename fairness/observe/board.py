@@ -139,7 +139,8 @@ class Board:
     async def _summary(self, redis: Redis) -> Summary:
         first = _Binary(redis)
         first.add("TIME")
-        first.add("HMGET", self._key("pool"), "policy", "virtual_time", "output_average")
+        pool_fields = ("policy", "virtual_time", "output_average", "output_error")
+        first.add("HMGET", self._key("pool"), *pool_fields)
         first.add("ZCARD", self._key("arrivals"))
         first.add("ZRANGE", self._key("arrivals"), 0, 0)
         first.add("HGETALL", self._key("offers"))
@@ -159,7 +160,7 @@ class Board:
         if gone := set(facts).difference(name for name, _ in _pairs(heard)):
             second.add("HDEL", self._key("facts"), *gone)
         *running, record = (await second.run())[: len(live) + 1]
-        policy, virtual_time, average = pool
+        policy, virtual_time, average, error = pool
         queued = now if record is None else REQUEST.unpack_from(record)[-1]
         return Summary(
             at_ms=now,
@@ -168,6 +169,7 @@ class Board:
             waiting=waiting,
             oldest_wait_ms=max(0, now - int(queued)),
             prediction=float(average or 0),
+            prediction_error=float(error or 0),
             replicas=tuple(
                 _replica(name.decode(), offers[name], leases, facts.get(name))
                 for name, leases in zip(live, running, strict=True)

@@ -5,9 +5,10 @@ other things in between. Rates are differences of totals; a total that has shrun
 its data) counts as nothing used.
 
 Counters are compared among those that stand together, on each level of groups. That of a node
-which stays backlogged is not lifted, so its growth is the service it received, by its weight; Jain's
-index is taken of that, over half a minute to a minute, since within one interval most clients of a
-large pool receive nothing. (A client that came back between two looks passes for one that stayed.)
+which stays backlogged is not lifted, so its growth is the service it received, by its weight.
+Jain's index is taken of that, over half a minute to a minute, since within one interval most
+clients of a large pool receive nothing. (Who came back between two looks passes for one that
+stayed.)
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class Summary:
     waiting: int
     oldest_wait_ms: int
     prediction: float
+    prediction_error: float
     replicas: tuple[ReplicaRow, ...] = ()
 
 
@@ -181,6 +183,7 @@ class Comparison:
             credits=sum(replica.credits for replica in summary.replicas),
             oldest_wait_ms=summary.oldest_wait_ms,
             prediction=summary.prediction,
+            prediction_error=summary.prediction_error,
             rates=sum(self._rates.values(), Rates()),
             gap=self._gap(),
             bound=bounds.stated,

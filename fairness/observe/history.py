@@ -68,7 +68,7 @@ class Point:
 
     def to_json(self) -> bytes:
         """Compact JSON."""
-        return orjson.dumps(self)
+        return orjson.dumps(self, default=list)  # a ClientPoint as a list
 
     @classmethod
     def from_json(cls, text: bytes | str) -> Point:

@@ -114,6 +114,7 @@ class Observation:
     jain: Jain's index of what those received, by weight, that were backlogged at every look of the
     last `jain_ms`; of several groups the lowest; None: fewer than two were.
     prediction: output tokens that the pool expects of a request (its recent average).
+    prediction_error: recent mean of what predictions at grants were off by, in output tokens.
     clients: the rows of those that received or wait for the most; others: the rest.
     """
 
@@ -130,6 +131,7 @@ class Observation:
     credits: int
     oldest_wait_ms: int
     prediction: float
+    prediction_error: float
     rates: Rates
     gap: float | None
     bound: float | None

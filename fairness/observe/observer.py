@@ -94,6 +94,7 @@ class Observer:
             self._task.cancel()
             # Again if need be, as with the router's link to the queue (turns.py).
             await asyncio.wait({self._task}, timeout=1)
+        self._task = None
         with contextlib.suppress(TimeoutError, StoreUnavailableError):
             async with asyncio.timeout(RESIGN_S):
                 await self.board.resign(self._router)

@@ -15,6 +15,7 @@ from fairness.observe import observer as observing
 from fairness.observe.board import PAGE, Board
 from fairness.observe.observation import Observation, ReplicaFacts
 from fairness.observe.observer import Observer
+from fairness.prediction import Prediction
 from fairness.store.connection import SCHEMA, connect
 from fairness.store.contract import Call, QueueSettings, Sender, Usage
 from fairness.store.redis_store import RedisQueue
@@ -22,7 +23,7 @@ from tests.integration.stores import POOL, REPLICA, ROUTER
 
 DEADLINE_S = 60
 INTERVAL_S = 0.05
-SETTINGS = QueueSettings()
+SETTINGS = QueueSettings(prediction=Prediction("pool_average"))
 FACTS = ReplicaFacts(slots=4, lookahead=2, longest=100, kv_tokens=640, kv_use=0.5, preemptions=3)
 
 
@@ -132,11 +133,28 @@ async def test_what_is_seen_is_what_the_queue_holds(stage: Stage) -> None:
     await board.aclose()
 
 
+async def test_how_far_predictions_are_off(stage: Stage) -> None:
+    await stage.offer(3)
+    lengths = (10, 30, 26)
+    for number, length in enumerate(lengths):
+        await stage.submit(f"a{number}", "alice")
+        await stage.call(
+            REPLICA,
+            lambda call, n=number, made=length: call.settle(f"a{n}.1", Usage(5, 0, made)),
+        )
+    async with stage.watched("router-1") as seer:
+        await until(lambda: seer.made > 0)
+        seen = seer.seen[-1][0]
+    assert seen.prediction == pytest.approx(22)  # predicted were 0, 10 and 20
+    assert seen.prediction_error == pytest.approx((10 + 20 + 6) / 3)
+
+
 async def test_the_gap_and_the_oldest_wait_of_those_in_line(stage: Stage) -> None:
     await stage.offer(1)
     for number in range(2):
         for client in ("alice", "bob"):
             await stage.submit(f"{client}{number}", client)
+    await stage.charge("alice0.1", Usage(10, 0, 40))
     async with stage.watched("router-1") as seer:
         await until(lambda: seer.made > 0 and seer.seen[-1][0].oldest_wait_ms > 100)
         seen = seer.seen[-1][0]
@@ -185,7 +203,6 @@ async def test_another_takes_over_when_the_observer_dies(
         await dead.observer.stop()
         holder = await stage.redis.get(f"{SCHEMA}:{{{POOL}}}:observer")
         assert holder == heir.seen[-1][0].observer  # who leaves takes nobody else's office
-        dead.observer._task = None
 
 
 async def test_who_lost_the_office_publishes_nothing(stage: Stage) -> None:

@@ -66,7 +66,7 @@ class Pool:
         self.before = comparison.look
         waiting = sum(state.waiting for state in clients)
         return comparison.observation(
-            Summary(self.at_ms, "vtc", 5.0, waiting, 700, 50.0, replicas),
+            Summary(self.at_ms, "vtc", 5.0, waiting, 700, 50.0, 8.0, replicas),
             groups,
             pool="tiny",
             observer="router-1",
