@@ -51,8 +51,9 @@ lint: env  ## Check style (ruff) and types (mypy).
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: env  ## Write what docs/configuration.md and config.schema.json take from the models.
+docs: env  ## Write what docs/ and config.schema.json take from the code.
 	@$(BIN)/python -m deployments.configuration.reference
+	@$(BIN)/python -m deployments.configuration.metrics_reference
 
 format: env  ## Rewrite the code in the house style.
 	$(BIN)/ruff check --fix .

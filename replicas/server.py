@@ -27,12 +27,12 @@ from fairness.observe.board import Board
 from fairness.observe.observation import ReplicaFacts
 from fairness.store.contract import QueueSettings, Sender
 from fairness.store.locate import GrantKey, LocatedQueue, StoreSource
-from replicas.counter_lag import Lag
 from replicas.engine import FairVLLMEngine
 from replicas.facts import cache_tokens, keep_telling
 from replicas.grant_check import GrantCheck
 from replicas.identity import bind_identity
 from replicas.lease_book import LeaseBook
+from replicas.metrics import ReplicaMetrics
 from replicas.queue_link import LinkSettings, QueueLink
 from replicas.stand_in import Shares
 from replicas.trunk_server import TrunkServer
@@ -58,14 +58,20 @@ class ReplicaSettings:
 
 
 class StepListener:
-    """vLLM's stat logger interface, used only to hear that an engine step is done."""
+    """vLLM's stat logger interface, used to hear that an engine step is done, and what it ended."""
 
-    def __init__(self, step_done: Callable[[], None]) -> None:
+    def __init__(self, step_done: Callable[[], None], ended: Callable[[list[Any]], None]) -> None:
+        """ended: told of the requests that a step has ended (vLLM's `FinishedRequestStats`)."""
         self._step_done = step_done
+        self._ended = ended
 
-    def record(self, *_: Any, **__: Any) -> None:
+    def record(
+        self, scheduler_stats: Any = None, iteration_stats: Any = None, *_: Any, **__: Any
+    ) -> None:
         """A step is done."""
         self._step_done()
+        if iteration_stats is not None and iteration_stats.finished_requests:
+            self._ended(iteration_stats.finished_requests)
 
     def log(self) -> None:
         """Nothing to log."""
@@ -75,28 +81,6 @@ class StepListener:
 
     def record_sleep_state(self, *_: Any, **__: Any) -> None:
         """Sleeping changes nothing here."""
-
-
-def _lag_gauges(pool: str) -> Callable[[Lag], None]:
-    """Show on Ray's metrics port how far the engine's counters lag behind the global ones."""
-    seconds = metrics.Gauge(
-        "fairlane_counter_lag_seconds",
-        "Age of the global counters that order this replica's batch, the worst of the last second",
-        tag_keys=("pool",),
-    )
-    service = metrics.Gauge(
-        "fairlane_counter_lag_service",
-        "Service charged here to one client within that age, the most of the last second",
-        tag_keys=("pool",),
-    )
-    for gauge in (seconds, service):
-        gauge.set_default_tags({"pool": pool})
-
-    def show(lag: Lag) -> None:
-        seconds.set(lag.seconds)
-        service.set(lag.service)
-
-    return show
 
 
 class FairLLMServer(LLMServer):
@@ -116,7 +100,10 @@ class FairLLMServer(LLMServer):
         queue = await LocatedQueue.open(store, settings.pool, settings.queue)
         await warm_up(engine_client)
         bind_identity(engine_client)
-        engine_client.logger_manager.stat_loggers.append(StepListener(self._step_done))
+        exported = ReplicaMetrics(metrics, settings.pool)
+        engine_client.logger_manager.stat_loggers.append(
+            StepListener(self._step_done, exported.ended)
+        )
 
         key = await GrantKey.open(store)
         listener = socket.create_server((ray.util.get_node_ip_address(), 0), backlog=1024)
@@ -130,7 +117,7 @@ class FairLLMServer(LLMServer):
             longest=longest,
             settings=settings.link,
             on_loss=key.share,
-            on_lag=_lag_gauges(settings.pool),
+            on_lag=lambda lag: exported.show(self._link, lag),
         )
         shares = Shares(self._book, longest, asyncio.get_running_loop().time)
         door = GrantCheck(

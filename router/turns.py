@@ -26,6 +26,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 from fairness.groups import Group
+from fairness.observe.call_meter import CallMeter
 from fairness.store.breaker import BreakerOpenError
 from fairness.store.coalescer import Coalescer
 from fairness.store.contract import (
@@ -128,6 +129,18 @@ class Turns:
         self.pool = PoolState(policy="")  # as last heard
         self.replicas: dict[str, str] = {}  # those that take requests, with their URLs
         self.store_alive = False
+        self.calls = CallMeter()
+        self.requeued = 0  # requests granted anew, so far
+
+    @property
+    def waiting(self) -> int:
+        """Requests here without an answer yet."""
+        return len(self._turns)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Of their bodies."""
+        return self._all_bytes
 
     @property
     def ready(self) -> bool:
@@ -248,6 +261,7 @@ class Turns:
     def retry(self, turn: Turn) -> None:
         """The granted replica failed before the first byte: wait for another grant."""
         lease = turn.grant.result().lease
+        self.requeued += 1
         turn.failed.add(lease)
         turn.attempt += 1
         turn.asked = self._now()
@@ -323,9 +337,12 @@ class Turns:
     async def _execute(self, call: Call) -> Reply:
         began = self._now()
         try:
-            return await self._session.execute(call)
+            reply = await self._session.execute(call)
+            self.calls.succeeded(self._now() - began)
+            return reply
         except StoreUnavailableError as error:
             if not isinstance(error, BreakerOpenError):
+                self.calls.failed(self._now() - began)
                 logger.warning("the global queue is unreachable: %s", error)
             self._on_failure(began)
             raise

@@ -63,6 +63,15 @@ class Rates:
             self.output_per_s + other.output_per_s,
         )
 
+    def __sub__(self, other: Rates) -> Rates:
+        """Take a part away, by kind; what rounding leaves below 0 is 0."""
+        return Rates(
+            max(0.0, self.service_per_s - other.service_per_s),
+            max(0.0, self.input_per_s - other.input_per_s),
+            max(0.0, self.cached_per_s - other.cached_per_s),
+            max(0.0, self.output_per_s - other.output_per_s),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ClientRow:

@@ -144,24 +144,23 @@ class Observer:
         """None for the first time: there is nothing to compare with."""
         summary = await self.board.summary()
         before = self._before
-        comparison = Comparison(before or Look(summary.at_ms), summary.at_ms)
+        comparison = Comparison(
+            before or Look(summary.at_ms), summary.at_ms, self._window, self._top
+        )
         groups = await self.board.groups()
         await self.board.clients(comparison)
         self._before = comparison.look
         if before is None:
             return None
         weights = await self._weights(comparison.backlogged)
-        seen = comparison.observation(
+        return comparison.observation(
             summary,
             groups,
             pool=self._pool,
             observer=self._router,
-            window=self._window,
             settings=self._settings,
             weights=weights,
-            top=self._top,
         )
-        return seen
 
     async def _publish(self, seen: Observation) -> None:
         point = Point.of(seen)

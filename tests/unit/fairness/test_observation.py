@@ -60,7 +60,7 @@ class Pool:
         replicas: tuple[ReplicaRow, ...] = (REPLICA,),
     ) -> Observation:
         self.at_ms += after_ms
-        comparison = Comparison(self.before, self.at_ms)
+        comparison = Comparison(self.before, self.at_ms, self.window, self.top)
         for state in clients:
             comparison.add([state])
         self.before = comparison.look
@@ -70,10 +70,8 @@ class Pool:
             groups,
             pool="tiny",
             observer="router-1",
-            window=self.window,
             settings=self.settings,
             weights=weights or {},
-            top=self.top,
         )
 
 
@@ -115,7 +113,8 @@ def test_rows_are_for_those_that_get_and_those_that_wait_most_and_others_are_the
     assert seen.others.clients == 4
     assert seen.others.waiting + sum(row.waiting for row in seen.clients) == seen.waiting
     rows = sum((row.rates for row in seen.clients), Rates())
-    assert (rows + seen.others.rates) == seen.rates
+    assert rows + seen.others.rates == seen.rates
+    assert seen.others.rates.service_per_s == pytest.approx((80 + 70 + 60 + 50) * 3 / 2)
 
 
 def test_the_gap_is_between_those_backlogged_at_both_looks() -> None:
