@@ -22,6 +22,7 @@ from deployments.config import AppConfig, home
 from deployments.configuration.file import ServeFile, UnsoundFileError
 
 READY_TIMEOUT_S = 600.0
+METRICS_PORT = 8080  # where it is usual with Ray; FAIRLANE_METRICS_PORT names another
 ENVIRONMENT = Path(__file__).with_name("serve.env")
 
 
@@ -92,6 +93,14 @@ def avoid_taken_ports() -> None:
                 os.environ[variable] = str(probe.getsockname()[1])
 
 
+def metrics_port() -> int | None:
+    """Where Ray is to export metrics; None: it may choose."""
+    given = os.environ.get("FAIRLANE_METRICS_PORT")
+    if given:
+        return int(given)
+    return METRICS_PORT if _is_free(METRICS_PORT) else None
+
+
 def _is_free(port: int) -> bool:
     try:
         socket.create_server(("", port)).close()
@@ -160,6 +169,7 @@ class LocalCluster:
                 log_to_driver=False,
                 configure_logging=False,
                 namespace="serve",
+                _metrics_export_port=metrics_port(),
             )
             self._catch_signals()  # Ray has put its own in place
             serve.start(

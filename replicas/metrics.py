@@ -61,6 +61,7 @@ class ReplicaMetrics:
         self._metrics = {metric: metric.made(backend, tags) for metric in REPLICA_METRICS}
         self._store = StoreMetrics(backend, tags | {"sender": "replica"})
         self._preempted = 0
+        PREEMPTIONS.begin(self._metrics[PREEMPTIONS])
 
     def ended(self, requests: list[Any]) -> None:
         """These requests of the engine have ended (vLLM's `FinishedRequestStats`)."""

@@ -153,7 +153,7 @@ class RouterApp:
         try:
             await exchange.unless_gone(self._wait_and_relay(exchange, turns, turn, body))
             outcome = exchange.outcome
-        except ClientGoneError:
+        except (ClientGoneError, asyncio.CancelledError):  # the server cancels, too
             outcome = "gone"
             raise
         except ApiError:

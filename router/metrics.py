@@ -15,6 +15,7 @@ from fairness.observe.metric import WAITS, Metric
 from router.limits import QueueLimits
 from router.meter import Meter
 
+OUTCOMES = ("ok", "rejected", "failed", "gone", "refused")
 QUEUE_WAIT = Metric(
     "histogram",
     "fairlane_queue_wait_seconds",
@@ -111,6 +112,8 @@ class _PoolMetrics:
         self.degraded = DEGRADED.made(backend, tags)
         self.store = StoreMetrics(backend, tags | {"sender": "router"})
         self.requeued_before = 0
+        REQUESTS.begin(self.requests, *({"outcome": outcome} for outcome in OUTCOMES))
+        REQUEUED.begin(self.requeued)
 
 
 class RouterMetrics(Meter):

@@ -13,6 +13,7 @@ from fairness.observe.metric import Metric
 from fairness.observe.observation import ClientRow, GroupRow, Observation, Others, Rates
 
 OTHERS = "(others)"
+KINDS = ("input", "cached", "output")
 
 # name of the metric -> help, and what of an observation it is.
 GAUGES = {
@@ -32,8 +33,8 @@ GAUGES = {
     ),
     "fairlane_pool_paper_bound": ("The VTC paper's 2U for the pool's replicas.", "paper_bound"),
     "fairlane_pool_jain_index": (
-        "Jain's index of service by weight, of those that waited all the time for half a minute "
-        "to a minute; 1 is equal shares.",
+        "Jain's index of service by weight, of those that waited all the time for 15 to 30 s; "
+        "1 is equal shares.",
         "jain",
     ),
     "fairlane_pool_predicted_output_tokens": (
@@ -118,6 +119,8 @@ class PoolMetrics:
         self._metrics = {
             metric: metric.made(backend, {"pool": pool}) for metric in OBSERVER_METRICS
         }
+        SERVICE.begin(self._metrics[SERVICE])
+        TOKENS.begin(self._metrics[TOKENS], *({"kind": kind} for kind in KINDS))
 
     def show(self, seen: Observation) -> None:
         """Export what this router has seen. To be called again for each observation, as gauges
@@ -142,7 +145,7 @@ class PoolMetrics:
         if rates.service_per_s:
             self._metrics[SERVICE].inc(rates.service_per_s * seconds)
         used = (rates.input_per_s, rates.cached_per_s, rates.output_per_s)
-        for kind, per_s in zip(("input", "cached", "output"), used, strict=True):
+        for kind, per_s in zip(KINDS, used, strict=True):
             if per_s:
                 self._metrics[TOKENS].inc(per_s * seconds, {"kind": kind})
 

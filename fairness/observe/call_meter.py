@@ -75,6 +75,7 @@ class StoreMetrics:
         self._calls = CALLS.made(backend, tags)
         self._seconds = CALL_SECONDS.made(backend, tags)
         self._slowest = SLOWEST_CALL.made(backend, tags)
+        CALLS.begin(self._calls, {"outcome": "ok"}, {"outcome": "failed"})
 
     def show(self, calls: Calls) -> None:
         """Some more calls."""

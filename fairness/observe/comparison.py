@@ -6,7 +6,7 @@ totals; a total that has shrunk (a store that lost its data) counts as nothing u
 
 Counters are compared among those that stand together, on each level of groups. That of a node
 which stays backlogged is not lifted, so its growth is the service it received, by its weight.
-Jain's index is taken of that, over half a minute to a minute, since within one interval most
+Jain's index is taken of that, over a quarter to half of a minute, since within one interval most
 clients of a large pool receive nothing. (Who came back between two looks passes for one that
 stayed.)
 """
@@ -30,7 +30,7 @@ from fairness.observe.observation import (
 from fairness.observe.stated_bound import bounds_of
 from fairness.store.contract import ClientState, GroupState, QueueSettings
 
-JAIN_WINDOW_MS = 30_000  # at least, and up to twice as long
+JAIN_WINDOW_MS = 15_000  # at least, and up to twice as long
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,9 @@ WAITS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 3
 STEPS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5)
 
 
+NOTHING = 1e-9
+
+
 @dataclass(frozen=True, slots=True)
 class Metric:
     """One metric. help ends in a full stop; buckets: of a histogram, upper bounds in its unit."""
@@ -33,3 +36,9 @@ class Metric:
         if tags:
             metric.set_default_tags(dict(tags))
         return metric
+
+    def begin(self, made: Any, *tags: Mapping[str, str]) -> None:
+        """Have a counter there from the beginning, so that rates see its first event. (Ray's
+        counters take no 0.)"""
+        for labels in tags or ({},):
+            made.inc(NOTHING, dict(labels))
