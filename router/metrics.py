@@ -15,6 +15,7 @@ from fairness.observe.metric import WAITS, Metric
 from router.limits import QueueLimits
 from router.meter import Meter
 
+WATCHED_REASONS = ("queue_full", "unavailable", "internal_error")  # by alerts
 OUTCOMES = ("ok", "rejected", "failed", "gone", "refused")
 QUEUE_WAIT = Metric(
     "histogram",
@@ -128,6 +129,7 @@ class RouterMetrics(Meter):
         self._queues = pools
         self._pools = {pool: _PoolMetrics(backend, pool) for pool in pools}
         self._refused = REFUSED.made(backend)
+        REFUSED.begin(self._refused, *({"reason": reason} for reason in WATCHED_REASONS))
         self._configuration = CONFIGURATION_REFUSED.made(backend)
         self._ended: Counter[tuple[str, str]] = Counter()
         self._reasons: Counter[str] = Counter()
