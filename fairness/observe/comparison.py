@@ -27,7 +27,8 @@ from fairness.observe.observation import (
     Rates,
     ReplicaRow,
 )
-from fairness.observe.stated_bound import bounds_of
+from fairness.observe.stated_bound import Bounds, bounds_of
+from fairness.policy import VTC
 from fairness.store.contract import ClientState, GroupState, QueueSettings
 
 JAIN_WINDOW_MS = 15_000  # at least, and up to twice as long
@@ -205,7 +206,9 @@ class Comparison:
         known = [weights[name] for name in self.backlogged if name in weights]
         known += [group.weight for group in groups if group.waiting]
         told = [replica.facts for replica in summary.replicas]
-        bounds = bounds_of(told, settings, min(known, default=1.0), summary.prediction)
+        bounds = Bounds()
+        if summary.policy == VTC.name:  # under others nothing is promised
+            bounds = bounds_of(told, settings, min(known, default=1.0), summary.prediction)
         rows, others = self._client_rows(weights)
         return Observation(
             at_ms=summary.at_ms,

@@ -118,7 +118,8 @@ class Observation:
     that the pool has heard of. credits: requests that replicas would take now.
     gap: the largest difference of counters among those that stand together (clients of one group,
     or groups) and were backlogged at this look and the last; None: fewer than two were.
-    bound: what the gap cannot exceed (`stated_bound.py`); None while a replica's facts are unknown.
+    bound: what the gap cannot exceed (`stated_bound.py`); None while a replica's facts are unknown,
+    and under other policies than VTC.
     paper_bound: the paper's 2U for the same replicas; None where the size of a cache is unknown.
     jain: Jain's index of what those received, by weight, that were backlogged at every look of the
     last `jain_ms`; of several groups the lowest; None: fewer than two were.

@@ -58,6 +58,7 @@ class Pool:
         weights: dict[str, float] | None = None,
         after_ms: int = 2 * SECOND,
         replicas: tuple[ReplicaRow, ...] = (REPLICA,),
+        policy: str = "vtc",
     ) -> Observation:
         self.at_ms += after_ms
         comparison = Comparison(self.before, self.at_ms, self.window, self.top)
@@ -66,7 +67,7 @@ class Pool:
         self.before = comparison.look
         waiting = sum(state.waiting for state in clients)
         return comparison.observation(
-            Summary(self.at_ms, "vtc", 5.0, waiting, 700, 50.0, 8.0, replicas),
+            Summary(self.at_ms, policy, 5.0, waiting, 700, 50.0, 8.0, replicas),
             groups,
             pool="tiny",
             observer="router-1",
@@ -193,6 +194,11 @@ def test_the_bound_is_that_of_the_replicas_there_are_and_of_the_lightest_that_wa
     limits = PoolLimits(2, 1000, 1000, window=10, burst=100)
     assert seen.bound == pytest.approx(service_bound(limits, 0.5, 0.5))
     assert seen.paper_bound is not None and seen.paper_bound < seen.bound
+
+
+def test_nothing_is_promised_of_first_come_first_served() -> None:
+    seen = Pool().look(client("a", 0), client("b", 9), policy="fcfs")
+    assert seen.bound is None and seen.paper_bound is None
 
 
 def test_without_every_replicas_facts_no_bound_is_stated() -> None:
