@@ -90,8 +90,8 @@ class RouterApp:
         except ApiError as error:
             await self._refuse(exchange, error)
         except StoreUnavailableError:
-            error = unavailable("the global queue is out of reach; try again")
-            await self._refuse(exchange, error)
+            away = unavailable("the global queue is out of reach; try again")
+            await self._refuse(exchange, away)
         except ClientGoneError:
             pass  # nobody to answer
         except BrokenAnswerError:
@@ -99,8 +99,8 @@ class RouterApp:
         except Exception:  # the edge: a fault of ours is logged and answered, never left hanging
             logger.exception("a request failed by a fault of the router")
             message = "the router failed on this request"
-            error = ApiError(500, message, "server_error", "internal_error")
-            await self._refuse(exchange, error)
+            fault = ApiError(500, message, "server_error", "internal_error")
+            await self._refuse(exchange, fault)
 
     async def _refuse(self, exchange: Exchange, error: ApiError) -> None:
         self.meter.refused(error.code or str(error.status))

@@ -96,18 +96,15 @@ class Turns:
         *,
         ask: Ask | None = None,
         on_loss: Callable[[], None] = lambda: None,
-        on_degraded: Callable[[bool], None] = lambda degraded: None,
     ) -> None:
         """ask: reaches replicas while the store is away; None: refuse requests then.
-        on_loss: the store has forgotten things. on_degraded: this router does without it, or no
-        longer."""
+        on_loss: the store has forgotten things."""
         self._sender = Sender("router", router)
         self._queue = queue
         self.limits = limits  # those of the next submit: they may be changed
         self._settings = settings
         self._ask = ask
         self._on_loss = on_loss
-        self._on_degraded = on_degraded
         self._session = Session(queue, self._sender)
         self._turns: dict[str, Turn] = {}
         self._in_store: set[str] = set()  # requests that may stand in line there
@@ -371,7 +368,6 @@ class Turns:
             heard=self._note_alive,
         )
         self._became_ready.set()
-        self._on_degraded(True)
         for turn in self._waiting():
             self._send_submit(turn)
 
@@ -382,7 +378,6 @@ class Turns:
         logger.warning("the store is back")
         self._stand_in.stop()
         self._stand_in = None
-        self._on_degraded(False)
         waiting = {turn.request for turn in self._waiting()}
         for request in self._in_store - waiting:
             self._cancel(request)

@@ -83,25 +83,28 @@ class Board:
         text = orjson.dumps(facts).decode()
 
         async def tell(redis: Redis) -> None:
-            await redis.hset(self._key("facts"), replica, text)  # type: ignore[misc]
+            await redis.hset(self._key("facts"), replica, text)
 
         await self._link.call(tell)
 
     # The observer
 
-    async def hold(self, observer: str, ttl_ms: int) -> bool:
-        """Be the one who looks, for so long. Is it this one?"""
-        return await self._run("hold", ["observer"], observer, ttl_ms)
+    async def hold(self, observer: str, ttl_ms: int) -> tuple[bool, Observation | None]:
+        """Be the one who looks, for so long. Is it this one? And if not, what was seen last? One
+        round trip."""
+        held, *seen = await self._run("hold", ["observer", "observation"], observer, ttl_ms)
+        latest = Observation.from_json(seen[0]) if seen and seen[0] else None
+        return bool(held), latest
 
     async def resign(self, observer: str) -> bool:
         """Be it no longer. Was it this one?"""
-        return await self._run("resign", ["observer"], observer)
+        return bool(await self._run("resign", ["observer"], observer))
 
     async def publish(
         self, seen: Observation, point: Point, coarse: Point | None, ttl_ms: int
     ) -> bool:
         """Tell what was seen. False: another has been elected meanwhile."""
-        return await self._run(
+        told = await self._run(
             "publish",
             ["observer", "observation", "history", "history:coarse"],
             seen.observer,
@@ -113,6 +116,7 @@ class Board:
             "" if coarse is None else coarse.to_json().decode(),
             COARSE_HISTORY,
         )
+        return bool(told)
 
     async def summary(self) -> Summary:
         """The pool but for its clients. O(replicas), two round trips."""
@@ -185,14 +189,14 @@ class Board:
             cursor, page = await scan
             yield page
 
-    async def _run(self, script: str, keys: list[str], *arguments: str | int) -> bool:
+    async def _run(self, script: str, keys: list[str], *arguments: str | int) -> Any:
         text = (files("fairness.observe") / "lua" / f"{script}.lua").read_text(encoding="utf-8")
         names = [self._key(key) for key in keys]
 
         async def run(redis: Redis) -> Any:
-            return await redis.eval(text, len(names), *names, *arguments)  # type: ignore[misc]
+            return await redis.eval(text, len(names), *names, *arguments)
 
-        return bool(await self._link.call(run))
+        return await self._link.call(run)
 
     def _key(self, kind: str) -> str:
         return self._prefix + kind
@@ -205,7 +209,7 @@ class _Binary:
         self._pipeline = redis.pipeline(transaction=False)
 
     def add(self, *command: Any) -> None:
-        self._pipeline.execute_command(*command, NEVER_DECODE=True)  # type: ignore[no-untyped-call]
+        self._pipeline.execute_command(*command, NEVER_DECODE=True)
 
     async def run(self) -> list[Any]:
         async with self._pipeline as pipeline:

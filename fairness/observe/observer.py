@@ -124,9 +124,9 @@ class Observer:
 
     async def _turn(self) -> float:
         """Look or read once; how long to wait until the next time, in seconds."""
-        if not await self.board.hold(self._router, self._ttl_ms()):
+        held, seen = await self.board.hold(self._router, self._ttl_ms())
+        if not held:
             self._resigned()
-            seen = await self.board.latest()
             if seen is not None and (self._latest is None or seen.at_ms != self._latest[0].at_ms):
                 self._note(seen, mine=False)
             return self._interval_s
