@@ -117,7 +117,7 @@ class Observer:
             except StoreUnavailableError as error:
                 self._resigned()
                 logger.warning("the pool can't be observed: %s", error)
-            except ValueError:  # what another version wrote; it must not end this router
+            except Exception:  # logged, and tried again: to watch must not end a router that serves
                 self._resigned()
                 logger.exception("the pool can't be observed")
             await asyncio.sleep(pause_s)

@@ -265,3 +265,13 @@ async def test_a_store_that_was_away_is_observed_again(stage: Stage) -> None:
         await stage.redis.flushall()
         made = seer.made
         await until(lambda: seer.made > made + 2)
+
+
+async def test_what_makes_no_sense_does_not_end_the_observer(stage: Stage) -> None:
+    async with stage.watched("router-1") as seer:
+        await until(lambda: seer.made > 0)
+        await stage.redis.hset(f"{SCHEMA}:{{{POOL}}}:clients", "odd", "not a record")
+        await until(lambda: not seer.observer.elected)
+        await stage.redis.hdel(f"{SCHEMA}:{{{POOL}}}:clients", "odd")
+        made = seer.made
+        await until(lambda: seer.made > made)
