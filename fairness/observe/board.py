@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import AsyncIterator
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -190,16 +191,20 @@ class Board:
             yield page
 
     async def _run(self, script: str, keys: list[str], *arguments: str | int) -> Any:
-        text = (files("fairness.observe") / "lua" / f"{script}.lua").read_text(encoding="utf-8")
         names = [self._key(key) for key in keys]
 
         async def run(redis: Redis) -> Any:
-            return await redis.eval(text, len(names), *names, *arguments)
+            return await redis.register_script(_script(script))(keys=names, args=arguments)
 
         return await self._link.call(run)
 
     def _key(self, kind: str) -> str:
         return self._prefix + kind
+
+
+@cache
+def _script(name: str) -> str:
+    return (files("fairness.observe") / "lua" / f"{name}.lua").read_text(encoding="utf-8")
 
 
 class _Binary:

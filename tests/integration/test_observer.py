@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
@@ -18,8 +19,12 @@ from fairness.observe.observer import Observer
 from fairness.prediction import Prediction
 from fairness.store.connection import SCHEMA, connect
 from fairness.store.contract import Call, QueueSettings, Sender, Usage
+from fairness.store.locate import LocatedQueue
 from fairness.store.redis_store import RedisQueue
+from fairness.store.settings import Credentials, StoreSettings
+from tests.integration.servers import Server
 from tests.integration.stores import POOL, REPLICA, ROUTER
+from tests.integration.test_connections import SECRET, documented_acl
 
 DEADLINE_S = 60
 INTERVAL_S = 0.05
@@ -275,3 +280,23 @@ async def test_what_makes_no_sense_does_not_end_the_observer(stage: Stage) -> No
         await stage.redis.hdel(f"{SCHEMA}:{{{POOL}}}:clients", "odd")
         made = seer.made
         await until(lambda: seer.made > made)
+
+
+async def test_the_documented_acl_suffices(tmp_path: Path) -> None:
+    with Server(tmp_path, password="admin") as server:
+        server.ask(*documented_acl())
+        source = StoreSettings(server.plain_url, Credentials("fairlane", SECRET))
+        board = Board.open(source, POOL, SETTINGS)
+        queue = await LocatedQueue.open(source, POOL, SETTINGS)
+        call = Call()
+        call.offer("tcp://r", 1, 0, 1, 100)
+        await queue.execute(REPLICA, call)
+        await board.tell_facts(REPLICA.name, FACTS)
+        await board.tell_facts("gone", FACTS)
+        observer = Observer("router-1", POOL, board, SETTINGS, interval_s=INTERVAL_S)
+        observer.start()
+        await until(lambda: observer.latest is not None)
+        assert await board.latest() is not None and await board.history()
+        await observer.stop()
+        await queue.aclose()
+        assert server.ask("ACL LOG") == []
