@@ -59,6 +59,7 @@ def _router(config: AppConfig, store: StoreSettings, pools: list[Application]) -
         admin_host=config.admin.host,
         admin_port=config.admin.port,
         fail_closed=config.store.fail_closed,
+        top_clients=config.metrics.top_clients,
     )
     number = (
         {"num_replicas": config.router.replicas}

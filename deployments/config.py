@@ -291,6 +291,18 @@ class UsageConfig(Strict):
     )
 
 
+class MetricsConfig(Strict):
+    """What is exported of single clients."""
+
+    top_clients: int = Field(
+        default=20,
+        ge=0,
+        le=200,
+        description="Clients with [metrics](metrics.md) of their own: those that received most of "
+        "late. 0: no client's name is in any metric.",
+    )
+
+
 class AdminConfig(Strict):
     """Where the admin API listens."""
 
@@ -577,6 +589,9 @@ class AppConfig(LiveConfig):
     admin: AdminConfig = Field(default=AdminConfig(), description="Where the admin API listens.")
     usage: UsageConfig = Field(
         default=UsageConfig(), description="What is kept of what clients use."
+    )
+    metrics: MetricsConfig = Field(
+        default=MetricsConfig(), description="What is exported of single clients."
     )
     pools: tuple[PoolConfig, ...] = Field(
         min_length=1, description="The models, each with its replicas."

@@ -23,6 +23,7 @@ from deployments.configuration.file import ServeFile, UnsoundFileError
 
 READY_TIMEOUT_S = 600.0
 LOOK_S = 0.5  # between two looks whether the file is to be read again
+METRICS_PORT = 8080  # where it is usual with Ray; FAIRLANE_METRICS_PORT names another
 ENVIRONMENT = Path(__file__).with_name("serve.env")
 
 
@@ -91,6 +92,14 @@ def avoid_taken_ports() -> None:
         if variable not in os.environ and not _is_free(usual):
             with socket.create_server(("", 0)) as probe:
                 os.environ[variable] = str(probe.getsockname()[1])
+
+
+def metrics_port() -> int | None:
+    """Where Ray is to export metrics; None: it may choose."""
+    given = os.environ.get("FAIRLANE_METRICS_PORT")
+    if given:
+        return int(given)
+    return METRICS_PORT if _is_free(METRICS_PORT) else None
 
 
 def _is_free(port: int) -> bool:
@@ -170,6 +179,7 @@ class LocalCluster:
                 log_to_driver=False,
                 configure_logging=False,
                 namespace="serve",
+                _metrics_export_port=metrics_port(),
             )
             self._catch_signals()  # Ray has put its own in place
             serve.start(
