@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import secrets
@@ -22,6 +23,7 @@ from router.app import Limits, Receive, RouterApp, Scope, Send
 from router.clients import Clients, Configured
 from router.directory.directory import Directory
 from router.directory.store import audit_log
+from router.file_watch import changes
 from router.limits import QueueLimits
 from router.stand_in import asking
 from router.trunks import Trunks
@@ -45,6 +47,7 @@ class RouterSettings:
     """pools: names of the models served.
 
     live: what Serve's `user_config` of the routers means; raises ValueError for an unsound one.
+    live_files: files that it reads, too; asked again when they change.
     build: names one build of the application, whose policy is to hold until an admin's next word.
     fail_closed: refuse requests while the store is away, rather than do without it.
     admin_port, admin_host: where the admin API listens; without a port it is under /admin.
@@ -58,6 +61,7 @@ class RouterSettings:
     admin_host: str = "127.0.0.1"
     admin_port: int | None = None
     fail_closed: bool = False
+    live_files: tuple[str, ...] = ()
 
 
 def show_audit() -> None:
@@ -91,6 +95,8 @@ class Router:
         self._directory: Directory | None = None
         self._admin_port: AdminPort | None = None
         self._configured = False
+        self._user_config: dict[str, Any] = {}
+        self._watching: asyncio.Task[None] | None = None
         self._refused = metrics.Gauge(
             "fairlane_configuration_refused",
             "1 while this router keeps its configuration because the newest one is unsound",
@@ -156,8 +162,19 @@ class Router:
         """
         if self._app is None or self._directory is None:
             raise RuntimeError("Serve calls this after the router's application was built")
+        self._user_config = user_config or {}
+        if self._watching is None and self._settings.live_files:
+            self._watching = asyncio.create_task(self._watch())
+        self._take_up()
+
+    async def _watch(self) -> None:
+        async for _ in changes(self._settings.live_files):
+            self._take_up()
+
+    def _take_up(self) -> None:
+        assert self._app is not None and self._directory is not None
         try:
-            live = self._settings.live(user_config or {})
+            live = self._settings.live(self._user_config)
         except ValueError as error:
             if not self._configured:
                 raise
@@ -197,6 +214,10 @@ class Router:
 
     async def check_health(self) -> None:
         """Fail when a loop of the router has ended; Serve then restarts it."""
+        if self._watching is not None and self._watching.done():
+            raise RuntimeError(
+                f"the configuration's files are not watched any more: {self._watching}"
+            )
         if self._directory is not None:
             self._directory.check()
         if self._admin_port is not None:
@@ -206,6 +227,8 @@ class Router:
                 turns.check()
 
     async def __del__(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
         if self._admin_port is not None:
             await self._admin_port.stop()
         if self._directory is not None:
