@@ -8,7 +8,7 @@ ARGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help env model serve demo loadtest test test-unit lint docs format bench-path bench-queue bench-scheduler bench-engine chaos fuzz audit paper cluster compare lock clean redis-server
+.PHONY: help env model serve demo loadtest test test-unit lint docs format bench-path bench-queue bench-scheduler bench-engine chaos fuzz k8s-check dist audit paper cluster compare lock clean redis-server
 
 help:  ## Show this text.
 	@echo 'Fairlane: LLM serving on Ray Serve and vLLM where each client gets its fair share.'
@@ -51,8 +51,9 @@ lint: env  ## Check style (ruff) and types (mypy).
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: env  ## Write what docs/configuration.md and config.schema.json take from the models.
+docs: env  ## Write what is made of something else: the reference, the schema, rules for Kubernetes.
 	@$(BIN)/python -m deployments.configuration.reference
+	@$(BIN)/python -m deployments.kubernetes.monitoring
 
 format: env  ## Rewrite the code in the house style.
 	$(BIN)/ruff check --fix .
@@ -72,6 +73,13 @@ bench-engine: env  ## Measure a noisy neighbour in a real vLLM engine, with fair
 
 chaos: env  ## Kill, stall and cut off each part under load; every request must end.
 	@exec $(BIN)/python -m loadtests.chaos $(ARGS)
+
+k8s-check: env  ## Check the manifests of k8s/ (needs kubectl or kustomize, no cluster).
+	@exec $(BIN)/python -m deployments.kubernetes $(or $(ARGS),$(wildcard k8s/overlays/*))
+
+dist: env  ## Make the wheel and the sdist in dist/.
+	@rm -rf build dist
+	@exec $(BIN)/python -m build --no-isolation --outdir dist
 
 fuzz: env  ## Send 10,000 broken and hostile requests to a router (minutes).
 	@exec $(BIN)/python -m loadtests.fuzz $(ARGS)

@@ -15,9 +15,10 @@ import yaml
 pytest.importorskip("kubernetes_validate")
 
 from deployments.kubernetes import __main__ as check
-from deployments.kubernetes import schemas
+from deployments.kubernetes import monitoring, schemas
 from deployments.kubernetes.manifest import RenderError, kustomize, render
 from deployments.kubernetes.references import World, made_secrets
+from router.app import ENGINE_PATHS, PASS_PATHS
 
 ROOT = Path(__file__).parents[2]
 OVERLAYS = ("dev-cpu", "gpu", "gpu-ha")
@@ -355,6 +356,28 @@ def test_the_charts_values_make_what_the_application_asks_for() -> None:
     assert {sentinel["passwordKey"], values["auth"]["aclUsers"]["default"]["passwordKey"]} <= keys
     world = World.of(render(folder), folder, ROOT / "k8s/secrets.sh")
     assert "fairlane-store-sentinel" in world.services
+
+
+@pytest.mark.skipif(not monitoring.SOURCE.is_dir(), reason="there are no rules to make it of")
+def test_rules_and_dashboard_are_those_that_everybody_else_uses(tmp_path: Path) -> None:
+    monitoring.write(folder=tmp_path)
+    for name in ("rules.yaml", "dashboard.json"):
+        made = (monitoring.FOLDER / name).read_text()
+        assert made == (tmp_path / name).read_text(), "run `make docs`"
+    rules = yaml.safe_load((tmp_path / "rules.yaml").read_text())
+    source = yaml.safe_load((monitoring.SOURCE / "alerts.yaml").read_text())
+    assert rules["spec"] == source
+
+
+def test_every_path_of_the_api_is_routed_and_no_other() -> None:
+    text = (ROOT / "k8s/components/gateway/httproute.yaml").read_text()
+    (rule,) = yaml.safe_load(text)["spec"]["rules"]
+    prefixes = [match["path"]["value"] for match in rule["matches"]]
+    for path in (*ENGINE_PATHS, *PASS_PATHS, "/v1/models", "/readyz"):
+        assert any(path == prefix or path.startswith(f"{prefix}/") for prefix in prefixes), path
+    for path in ("/admin", "/metrics", "/-/routes"):
+        assert not any(path == prefix or path.startswith(f"{prefix}/") for prefix in prefixes)
+    assert rule["timeouts"] == {"request": "0s", "backendRequest": "0s"}
 
 
 def test_secrets_are_new_each_time_and_long() -> None:
