@@ -77,9 +77,12 @@ chaos: env  ## Kill, stall and cut off each part under load; every request must 
 k8s-check: env  ## Check the manifests of k8s/ (needs kubectl or kustomize, no cluster).
 	@exec $(BIN)/python -m deployments.kubernetes $(or $(ARGS),$(wildcard k8s/overlays/*))
 
-dist: env  ## Make the wheel and the sdist in dist/.
+# The wheel is made of the sdist, so that nothing is in it that the sdist lacks.
+dist: env  ## Make the sdist and the wheel, in dist/.
 	@rm -rf build dist
-	@exec $(BIN)/python -m build --no-isolation --outdir dist
+	@$(BIN)/python -c 'import setuptools.build_meta as backend; backend.build_sdist("dist")' >/dev/null
+	@$(BIN)/python -m pip wheel -q --no-deps --no-build-isolation -w dist dist/*.tar.gz
+	@rm -rf fairlane.egg-info; ls dist
 
 fuzz: env  ## Send 10,000 broken and hostile requests to a router (minutes).
 	@exec $(BIN)/python -m loadtests.fuzz $(ARGS)

@@ -1,4 +1,4 @@
-"""What the Prometheus operator and Grafana's sidecar get, made of the files that everybody else uses:
+"""What the Prometheus operator and Grafana's sidecar get, made of the files that others use:
 `python -m deployments.kubernetes.monitoring` (part of `make docs`).
 """
 
