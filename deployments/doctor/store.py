@@ -118,7 +118,7 @@ async def _permissions(redis: Redis) -> Finding:
     script = "redis.call('SET', KEYS[1], 'x') return redis.call('DEL', KEYS[1])"
     try:
         digest = await redis.script_load(script)
-        await redis.evalsha(digest, 1, key)  # type: ignore[misc]
+        await redis.evalsha(digest, 1, key)
         await redis.publish(key, "")
     except RedisError as error:
         mend = "give the user what docs/configuration.md#the-store lists"

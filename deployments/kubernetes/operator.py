@@ -47,8 +47,8 @@ def _of_service(manifest: Manifest) -> Iterator[str]:
     yield from _of_cluster(manifest, cluster)
     head = cluster.get("headGroupSpec") or {}
     if (head.get("headService") or {}).get("metadata", {}).get("name"):
-        at = (*CLUSTER, "headGroupSpec", "headService", "metadata", "name")
-        yield manifest.problem(at, "is the operator's to choose")
+        named = (*CLUSTER, "headGroupSpec", "headService", "metadata", "name")
+        yield manifest.problem(named, "is the operator's to choose")
     if (head.get("rayStartParams") or {}).get("num-cpus") != "0":
         at = (*CLUSTER, "headGroupSpec", "rayStartParams", "num-cpus")
         yield manifest.problem(at, 'should be "0": work there takes memory from the control plane')

@@ -236,7 +236,7 @@ def _missing(
 ) -> str | None:
     if optional:
         return None
-    if name not in there:
+    if name is None or name not in there:
         made = "by k8s/secrets.sh" if kind == "secret" else "here"
         return f"no {kind} {name} is made {made}; there are: {', '.join(sorted(there))}"
     lacking = [key for key in keys if key not in there[name]]
