@@ -43,7 +43,7 @@ def add_command(commands: Any, local: Path) -> None:
         type=_areas,
         default=AREAS,
         metavar="AREA[,AREA]",
-        help=f"of {', '.join(AREAS)} (default: all; application with --url)",
+        help=f"of {', '.join(AREAS)} (default: all)",
     )
     doctor.add_argument("--json", action="store_true", help="for scripts")
     doctor.set_defaults(run=_doctor)
@@ -63,11 +63,8 @@ def _doctor(arguments: argparse.Namespace) -> int:
     found = list(_look(arguments))
     failed = any(finding.state is State.FAILED for finding in found)
     if arguments.json:
-        print(
-            json.dumps(
-                {"ok": not failed, "findings": list(map(dataclasses.asdict, found))}, indent=2
-            )
-        )
+        findings = [dataclasses.asdict(finding) for finding in found]
+        print(json.dumps({"ok": not failed, "findings": findings}, indent=2))
     else:
         _show(found)
     return 1 if failed else 0
@@ -94,7 +91,9 @@ def _look(arguments: argparse.Namespace) -> Iterator[Finding]:
         from deployments.doctor import store
 
         yield from store.look(file.config().store.settings())
-    if "application" in only and arguments.url:
+    if "application" in only and not arguments.url:
+        yield Finding("application", "address", State.SKIPPED, "none was given", "give --url")
+    elif "application" in only:
         from deployments.doctor import application
 
         url = arguments.url.rstrip("/")

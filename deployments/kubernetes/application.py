@@ -12,7 +12,7 @@ from typing import Any
 
 from deployments.config import EMBEDDED, AppConfig
 from deployments.configuration.file import ServeFile, UnsoundFileError
-from deployments.kubernetes.manifest import Manifest
+from deployments.kubernetes.manifest import Manifest, dotted
 from deployments.kubernetes.references import PodTemplate, World, pod_templates
 from fairness.store.address import parse
 
@@ -53,6 +53,7 @@ def _of_pods(
     """Where what the configuration says and what the pods have must agree."""
     http = content.get("http_options") or {}
     pods = pod_templates([manifest])
+    workers = [pod for pod in pods if "workerGroupSpecs" in pod.path]
     routers = [pod for pod in pods if pod.labels.get("app.kubernetes.io/component") == "router"]
     if http.get("host") != "0.0.0.0":
         yield "http_options.host should be 0.0.0.0, or nobody outside the pod reaches it"
@@ -63,10 +64,13 @@ def _of_pods(
     elif any(pod.ports.get("admin") != config.admin.port for pod in routers):
         yield f"admin.port: no port `admin` of that number, {config.admin.port}, in router pods"
     passwords = (config.store.password_file, config.store.sentinel_password_file)
-    for path in (*config.live_files, *filter(None, passwords)):
-        for pod in pods:
+    for path, readers in (
+        *((path, routers) for path in config.live_files),
+        *((path, workers) for path in passwords if path),
+    ):
+        for pod in readers:
             if not _is_mounted(path, pod, world):
-                yield f"{path} is in no volume of the pods at {pod.path[-2]}"
+                yield f"{path} is in no volume of the pods at {dotted(pod.path)}"
     yield from _of_store(manifest, config, world)
     longest = max(pool.drain_s for pool in config.pools)
     delay = manifest.spec.get("rayClusterDeletionDelaySeconds", 60)

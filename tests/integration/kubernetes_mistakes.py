@@ -72,7 +72,7 @@ MISTAKES = [
         "k8s/secrets.sh",
         "make fairlane-grant-key",
         "make grant-key",
-        f"{HEAD}.template.spec.containers[0].env[5].valueFrom.secretKeyRef: ",
+        f"{WORKERS}[0].template.spec.containers[0].env[5].valueFrom.secretKeyRef: ",
         "no secret fairlane-grant-key",
     ),
     (
@@ -86,7 +86,7 @@ MISTAKES = [
         RAYSERVICE,
         "configMap: {name: fairlane-clients}",
         "configMap: {name: clients}",
-        f"{HEAD}.template.spec.volumes[4].configMap: ",
+        f"{WORKERS}[0].template.spec.volumes[4].configMap: ",
         "no configMap clients is made here",
     ),
     (
