@@ -28,7 +28,7 @@ from tests.integration.kubernetes_mistakes import GPU, MISTAKES, RAYSERVICE, SER
 
 ROOT = Path(__file__).parents[2]
 SECRET = "s3cr3t-of-the-store"
-OVERLAYS = ("dev-cpu", "gpu", "gpu-ha")
+OVERLAYS = sorted(path.name for path in (ROOT / "k8s/overlays").iterdir() if path.is_dir())
 
 try:
     kustomize()
@@ -68,8 +68,8 @@ def test_every_overlay_is_sound_and_its_application_can_be_built(
     assert found == {overlay: [] for overlay in OVERLAYS}
 
 
-def test_every_overlay_there_is_is_checked() -> None:
-    assert sorted(OVERLAYS) == sorted(path.name for path in (ROOT / "k8s/overlays").iterdir())
+def test_there_are_three_overlays_and_maybe_yours() -> None:
+    assert {"dev-cpu", "gpu", "gpu-ha"} <= set(OVERLAYS)
 
 
 @pytest.mark.parametrize("overlay", OVERLAYS)
