@@ -55,7 +55,8 @@ def _router(config: AppConfig, store: StoreSettings, pools: list[Application]) -
         policy=config.policy,
         build=secrets.token_hex(8),  # Serve builds anew only when `args` have changed
         queue=config.queue_settings(),
-        live=functools.partial(live_settings, config.live()),
+        live=functools.partial(live_settings, config.live(), files=config.live_files),
+        live_files=config.live_files,
         admin_host=config.admin.host,
         admin_port=config.admin.port,
         fail_closed=config.store.fail_closed,
@@ -72,6 +73,7 @@ def _router(config: AppConfig, store: StoreSettings, pools: list[Application]) -
         max_ongoing_requests=1_000_000,  # admission is ours
         ray_actor_options={
             "num_cpus": config.router.num_cpus,
+            "label_selector": config.router.label_selector,
             # One event loop instead of two: half the CPU a chunk.
             "runtime_env": {"env_vars": {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}},
         },

@@ -424,6 +424,11 @@ class RouterConfig(RouterLimits):
         default=600.0, ge=0, description="Seconds that a leaving router lets its streams go on."
     )
     num_cpus: float = Field(default=1.0, ge=0, description="CPUs that Ray reserves for each.")
+    label_selector: dict[str, str] = Field(
+        default={},
+        description="Labels of the Ray nodes that routers run on, such as those of a worker group "
+        "of KubeRay's; without, any node.",
+    )
 
 
 class PoolConfig(Strict):
@@ -587,6 +592,12 @@ class AppConfig(LiveConfig):
     )
     router: RouterConfig = Field(default=RouterConfig(), description="The ingress.")
     admin: AdminConfig = Field(default=AdminConfig(), description="Where the admin API listens.")
+    live_files: tuple[str, ...] = Field(
+        default=(),
+        description="YAML files on every node with a router, with `groups`, `clients` and "
+        "`admin_key_hashes` to be added to those here; read again when they change, without a "
+        "restart. Kubernetes puts ConfigMaps and Secrets there.",
+    )
     usage: UsageConfig = Field(
         default=UsageConfig(), description="What is kept of what clients use."
     )

@@ -26,6 +26,7 @@ from router.app import Limits, Receive, RouterApp, Scope, Send
 from router.clients import Clients, Configured
 from router.directory.directory import Directory
 from router.directory.store import audit_log
+from router.file_watch import changes
 from router.limits import QueueLimits
 from router.metrics import RouterMetrics
 from router.pool_metrics import PoolMetrics
@@ -54,6 +55,7 @@ class RouterSettings:
     """pools: names of the models served.
 
     live: what Serve's `user_config` of the routers means; raises ValueError for an unsound one.
+    live_files: files that it reads, too; asked again when they change.
     build: names one build of the application, whose policy is to hold until an admin's next word.
     fail_closed: refuse requests while the store is away, rather than do without it.
     top_clients: that have metrics of their own.
@@ -69,6 +71,7 @@ class RouterSettings:
     admin_port: int | None = None
     fail_closed: bool = False
     top_clients: int = TOP
+    live_files: tuple[str, ...] = ()
 
 
 def show_audit() -> None:
@@ -105,6 +108,8 @@ class Router:
         self._configured = False
         self._metrics: RouterMetrics | None = None
         self._flushing: asyncio.Task[None] | None = None
+        self._user_config: dict[str, Any] = {}
+        self._watching: asyncio.Task[None] | None = None
 
     async def __serve_build_asgi_app__(self) -> Callable[..., Awaitable[None]]:
         settings = self._settings
@@ -183,8 +188,19 @@ class Router:
         """
         if self._app is None or self._directory is None or self._metrics is None:
             raise RuntimeError("Serve calls this after the router's application was built")
+        self._user_config = user_config or {}
+        if self._watching is None and self._settings.live_files:
+            self._watching = asyncio.create_task(self._watch())
+        self._take_up()
+
+    async def _watch(self) -> None:
+        async for _ in changes(self._settings.live_files):
+            self._take_up()
+
+    def _take_up(self) -> None:
+        assert self._app is not None and self._directory is not None and self._metrics is not None
         try:
-            live = self._settings.live(user_config or {})
+            live = self._settings.live(self._user_config)
         except ValueError as error:
             if not self._configured:
                 raise
@@ -228,6 +244,10 @@ class Router:
 
     async def check_health(self) -> None:
         """Fail when a loop of the router has ended; Serve then restarts it."""
+        if self._watching is not None and self._watching.done():
+            raise RuntimeError(
+                f"the configuration's files are not watched any more: {self._watching}"
+            )
         if self._directory is not None:
             self._directory.check()
         if self._admin_port is not None:
@@ -241,6 +261,8 @@ class Router:
                 turns.check()
 
     async def __del__(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
         if self._admin_port is not None:
             await self._admin_port.stop()
         if self._flushing is not None:

@@ -23,10 +23,11 @@ ARGS = {"clients": [FIRST], "admin_keys": ["sk-admin"]}
 
 
 class Routers:
-    """The routers at `url`."""
+    """The routers at `url`. file: what they read besides what is deployed."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, file: Path) -> None:
         self.url = url
+        self.file = file
 
     def deploy(self, *changes: dict[str, Any]) -> None:
         """What `serve deploy` does with a file. changes: what is under `deployments`."""
@@ -74,6 +75,8 @@ def routers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Routers]:
 
     data: Path = tmp_path_factory.mktemp("valkey")
     port = free_port()
+    file = data / "live.yaml"
+    file.write_text("")
     ray.init(
         address="local",
         num_cpus=2,
@@ -85,7 +88,7 @@ def routers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Routers]:
     )
     try:
         serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
-        yield Routers(f"http://127.0.0.1:{port}")
+        yield Routers(f"http://127.0.0.1:{port}", file)
     finally:
         serve.shutdown()
         ray.shutdown()
@@ -117,4 +120,21 @@ def test_clients_keys_and_limits_change_and_no_router_restarts(routers: Routers)
         routers.become(lambda: routers.opens("sk-second"))
         routers.deploy(*without)
         routers.become(lambda: routers.opens("sk-first") and not routers.opens("sk-second"))
+    assert routers.names() == names
+
+
+def test_a_file_changes_clients_and_no_router_restarts(routers: Routers) -> None:
+    routers.deploy()
+    routers.become(lambda: routers.opens("sk-first"))
+    names = routers.names()
+
+    routers.file.write_text("clients: [{name: carol, keys: [sk-file]}]\n")
+    routers.become(lambda: routers.opens("sk-file"))
+    assert routers.opens("sk-first")  # added, not instead
+
+    routers.file.write_text("clients: {}\n")  # unsound: what was there stays
+    routers.file.with_name("new.yaml").write_text("clients: [{name: carol, keys: [sk-other]}]\n")
+    assert routers.opens("sk-file")
+    routers.file.with_name("new.yaml").replace(routers.file)
+    routers.become(lambda: routers.opens("sk-other") and not routers.opens("sk-file"))
     assert routers.names() == names
