@@ -35,6 +35,12 @@ class App:
 
     url: str
     process: subprocess.Popen[bytes]
+    home: Path
+
+    @property
+    def model(self) -> Path:
+        """The tiny model that it serves."""
+        return self.home / "models" / "tiny-llama"
 
     def get(self, path: str, key: str | None = None) -> httpx.Response:
         return httpx.get(f"{self.url}{path}", headers=bearer(key), timeout=30)
@@ -82,8 +88,9 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     """`fairlane serve` with local.yaml on a free port and data of its own."""
     port = free_port()
     log = tmp_path_factory.mktemp("app") / "serve.log"
+    home = tmp_path_factory.mktemp("home")
     environment = os.environ | {
-        "FAIRLANE_HOME": str(tmp_path_factory.mktemp("home")),
+        "FAIRLANE_HOME": str(home),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
     }
@@ -97,7 +104,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    app = App(f"http://127.0.0.1:{port}", process)
+    app = App(f"http://127.0.0.1:{port}", process, home)
     try:
         deadline = time.monotonic() + START_S
         while b"Fairlane is ready" not in log.read_bytes():
