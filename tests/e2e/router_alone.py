@@ -17,7 +17,8 @@ from router.server import Router, RouterSettings
 
 
 def build(args: LiveConfig) -> Application:
-    """Two routers and an embedded store, whose data are in the folder DATA of the environment."""
+    """Two routers and an embedded store, whose data are in the folder DATA of the environment; the
+    admin API is at its ADMIN_PORT."""
     store = serve.deployment(EmbeddedStore).options(name="Store", ray_actor_options={"num_cpus": 0})
     router = serve.deployment(Router).options(
         name="Router",
@@ -33,5 +34,6 @@ def build(args: LiveConfig) -> Application:
         build="test",
         queue=QueueSettings(ServiceCost()),
         live=functools.partial(live_settings, args.model_dump(mode="json")),
+        admin_port=int(os.environ["ADMIN_PORT"]),
     )
     return router.bind(settings, StoreSettings(store.bind(os.environ["DATA"])))
