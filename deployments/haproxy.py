@@ -1,8 +1,8 @@
 """`fairlane-haproxy`: HAProxy as Ray Serve runs it, less what strangers should not reach.
 
-Ray Serve starts HAProxy with a file it has just written. Two things in it have no setting: metrics
-and statistics listen on every address, and whoever connects may be as slow with his headers as he
-likes. `RAY_SERVE_HAPROXY_BINARY_PATH` names the program that Ray starts, so it can be this one: it
+Ray Serve starts HAProxy with a file it has just written. Three things in it have no setting:
+metrics and statistics listen on every address, the socket that commands HAProxy is open to every
+user of the machine, and whoever connects may be as slow with his headers as he likes. `RAY_SERVE_HAPROXY_BINARY_PATH` names the program that Ray starts, so it can be this one: it
 mends the file and becomes HAProxy, in the same process. A file that does not look as expected (of
 another release of Ray) is refused: better no ingress than an open one.
 """
@@ -21,6 +21,7 @@ BINARY = "RAY_SERVE_HAPROXY_BINARY_PATH"
 # The sections that listen for the operator, not for clients.
 _OPEN = re.compile(r"^((?:frontend prometheus|listen stats)\n +bind )\S*:(\d+)$", re.MULTILINE)
 _DEFAULTS = re.compile(r"^defaults$", re.MULTILINE)
+_SOCKET = re.compile(r"^( +stats socket \S+ mode) \d+ ", re.MULTILINE)
 _TIMEOUT = "timeout http-request "
 
 
@@ -29,11 +30,14 @@ class UnknownFileError(ValueError):
 
 
 def mended(config: str) -> str:
-    """The file with both ports on loopback and a time limit on headers. Mended twice, it is the
-    same. Raises UnknownFileError."""
+    """The file with both ports on loopback, the socket for its owner alone, and a time limit on
+    headers. Mended twice, it is the same. Raises UnknownFileError."""
     config, closed = _OPEN.subn(rf"\g<1>{LOOPBACK}:\g<2>", config)
     if closed != 2:
         raise UnknownFileError("no `frontend prometheus` and `listen stats` to close")
+    config, closed = _SOCKET.subn(r"\g<1> 600 ", config)
+    if closed != 1:
+        raise UnknownFileError("no `stats socket` to close")
     if _TIMEOUT not in config:
         config, places = _DEFAULTS.subn(f"defaults\n    {_TIMEOUT}{HEADERS_S}s", config)
         if places != 1:

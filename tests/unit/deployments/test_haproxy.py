@@ -44,6 +44,7 @@ def test_only_the_ingress_listens_where_it_was_told_to(host: str, ingress: str) 
     assert binds(config) == [":9101", f"{ingress}:8000", "*:8404"]
     closed = mended(config)
     assert binds(closed) == ["127.0.0.1:9101", f"{ingress}:8000", "127.0.0.1:8404"]
+    assert re.search(r"stats socket \S+ mode 600 level admin", closed)
     assert mended(closed) == closed
 
 
@@ -62,6 +63,11 @@ def test_haproxy_takes_the_file(tmp_path: Path) -> None:
 
 def test_a_file_of_another_kind_is_refused() -> None:
     config = written("127.0.0.1")
-    for strange in ("", config.replace("listen stats", "listen other"), config.replace("bind", "")):
+    for strange in (
+        "",
+        config.replace("listen stats", "listen other"),
+        config.replace("bind", ""),
+        config.replace(" mode 666", ""),
+    ):
         with pytest.raises(UnknownFileError):
             mended(strange)
