@@ -2,9 +2,10 @@
 
 Ray Serve starts HAProxy with a file it has just written. Three things in it have no setting:
 metrics and statistics listen on every address, the socket that commands HAProxy is open to every
-user of the machine, and whoever connects may be as slow with his headers as he likes. `RAY_SERVE_HAPROXY_BINARY_PATH` names the program that Ray starts, so it can be this one: it
-mends the file and becomes HAProxy, in the same process. A file that does not look as expected (of
-another release of Ray) is refused: better no ingress than an open one.
+user of the machine, and whoever connects may be as slow with his headers as he likes.
+`RAY_SERVE_HAPROXY_BINARY_PATH` names the program that Ray starts, so it can be this one: it mends
+the file and becomes HAProxy, in the same process. A file that does not look as expected (of another
+release of Ray) is refused: better no ingress than an open one.
 """
 
 from __future__ import annotations
