@@ -36,6 +36,12 @@ class App:
     url: str
     process: subprocess.Popen[bytes]
     metrics_port: int
+    home: Path
+
+    @property
+    def model(self) -> Path:
+        """The tiny model that it serves."""
+        return self.home / "models" / "tiny-llama"
 
     def get(self, path: str, key: str | None = None) -> httpx.Response:
         return httpx.get(f"{self.url}{path}", headers=bearer(key), timeout=30)
@@ -112,7 +118,7 @@ def serving(log: Path, home: Path, config: Path | None = None) -> Iterator[App]:
             if process.poll() is not None or time.monotonic() > deadline:
                 pytest.fail(f"the app did not start:\n{log.read_text(errors='replace')[-4000:]}")
             time.sleep(0.5)
-        yield App(f"http://127.0.0.1:{port}", process, metrics_port)
+        yield App(f"http://127.0.0.1:{port}", process, metrics_port, home)
     finally:
         process.send_signal(signal.SIGINT)
         try:
