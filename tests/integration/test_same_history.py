@@ -189,7 +189,10 @@ class Both(RuleBasedStateMachine):
         call.resync_client(data.draw(st.sampled_from(["a/", "a/1/"])), counter)
         self.send(replica, call, True)
 
-    @rule(sender=st.sampled_from(ROUTERS + REPLICAS), verb=st.sampled_from(["heartbeat", "leave", "ends"]))
+    @rule(
+        sender=st.sampled_from(ROUTERS + REPLICAS),
+        verb=st.sampled_from(["heartbeat", "leave", "ends"]),
+    )
     def beat(self, sender: Sender, verb: str) -> None:
         call = Call()
         getattr(call, verb)()
