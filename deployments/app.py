@@ -57,6 +57,8 @@ def _router(config: AppConfig, store: StoreSettings, pools: list[Application]) -
         admin_host=config.admin.host,
         admin_port=config.admin.port,
         fail_closed=config.store.fail_closed,
+        watch=config.watch_settings(),
+        log_format=config.logging.format,
     )
     deployment = serve.deployment(Router).options(
         name="Router",
@@ -79,7 +81,7 @@ def _pool(pool: PoolConfig, config: AppConfig, store: StoreSettings) -> Applicat
     loading = llm["model_loading_config"]
     if loading.get("model_source") == TINY:
         loading["model_source"] = str(ensure_tiny_model(home() / "models" / "tiny-llama"))
-        llm = _offline(llm)
+        llm = _with_environment(llm, HF_HUB_OFFLINE="1")
     # Ray's wrapping of vLLM's per-token metrics costs a fifth of the replica's event loop; vLLM's
     # own metrics stay on.
     llm.setdefault("log_engine_metrics", False)
@@ -94,12 +96,17 @@ def _pool(pool: PoolConfig, config: AppConfig, store: StoreSettings) -> Applicat
             **dataclasses.asdict(config.cost.service_cost()),
         }
     }
+    endpoint = config.tracing.resolved()
+    if endpoint is not None and config.tracing.engine:
+        engine.setdefault("otlp_traces_endpoint", endpoint)
+        llm = _with_environment(llm, OTEL_EXPORTER_OTLP_TRACES_PROTOCOL="http/protobuf")
     settings = ReplicaSettings(
         pool=pool.model_id,
         queue=config.queue_settings(),
         lookahead=pool.lookahead,
         drain_s=pool.drain_s,
         link=LinkSettings(charge_interval_s=pool.charge_interval_s),
+        log_format=config.logging.format,
     )
     return build_llm_deployment(
         LLMConfig(**llm),
@@ -114,7 +121,7 @@ def _pool(pool: PoolConfig, config: AppConfig, store: StoreSettings) -> Applicat
     )
 
 
-def _offline(llm: dict[str, Any]) -> dict[str, Any]:
+def _with_environment(llm: dict[str, Any], **variables: str) -> dict[str, Any]:
     runtime_env = llm.setdefault("runtime_env", {})
-    runtime_env["env_vars"] = {"HF_HUB_OFFLINE": "1"} | runtime_env.get("env_vars", {})
+    runtime_env["env_vars"] = variables | runtime_env.get("env_vars", {})
     return llm

@@ -15,15 +15,14 @@ ENDED = {
 
 def account(facts: Facts) -> list[str]:
     """Sentences, in the order of time. facts: `Story.facts`."""
+    grants = facts["grants"]
     return [
         _arrival(facts),
         *_wait(facts),
-        *(
-            line
-            for number, grant in enumerate(facts["grants"])
-            for line in _grant(facts, grant, number)
-        ),
+        *(line for grant in grants for line in _grant(grant, again=grant is not grants[0])),
         *_outcome(facts),
+        *(_end(grant["end"]) for grant in grants if grant["end"] is not None),
+        *_unsettled(facts),
     ]
 
 
@@ -81,9 +80,9 @@ def _standing(client: str, standing: Facts) -> list[str]:
     return lines
 
 
-def _grant(facts: Facts, grant: Facts, number: int) -> list[str]:
-    again = "Granted" if number == 0 else "Granted again"
-    line = f"{again} after {_seconds(grant['granted_ms'])} to replica {grant['replica']}"
+def _grant(grant: Facts, *, again: bool) -> list[str]:
+    after = _seconds(grant["granted_ms"])
+    line = f"Granted {'again ' if again else ''}after {after} to replica {grant['replica']}"
     chosen = grant["chosen"]
     if chosen is None:
         line += "."
@@ -98,9 +97,7 @@ def _grant(facts: Facts, grant: Facts, number: int) -> list[str]:
     charged = grant["charged"]
     if charged is not None:
         of_input = charged["input_tokens"]
-        estimate = (
-            "" if of_input is None else f"an estimated {_count(of_input, 'prompt token')} and "
-        )
+        estimate = f"about {_count(of_input, 'prompt token')} and " if of_input else ""
         lines.append(
             f"Charged {_number(charged['service'])} in advance: {estimate}"
             f"{_number(charged['output_tokens'])} predicted output tokens."
@@ -109,18 +106,13 @@ def _grant(facts: Facts, grant: Facts, number: int) -> list[str]:
         lines.append(
             f"That replica gave no answer ({grant['failed']}): back to its place, refunded."
         )
-    if grant["end"] is not None:
-        lines.append(_end(grant["end"]))
-    elif not grant["failed"] and facts["ended_ms"] is not None:
-        lines.append("How it was settled is not known (yet).")
     return lines
 
 
 def _end(end: Facts) -> str:
     cached = f" ({end['cached_tokens']} of them cached)" if end["cached_tokens"] else ""
-    tokens = (
-        f"{_count(end['input_tokens'], 'prompt token')}{cached}, {end['output_tokens']} of output"
-    )
+    of_prompt = f"{_count(end['input_tokens'], 'prompt token')}{cached}"
+    tokens = f"{of_prompt}, {_count(end['output_tokens'], 'output token')}"
     line = f"{ENDED[end['how']]}: {tokens}, service {_number(end['service'])}"
     if end["correction"] is None:
         return f"{line}."
@@ -143,6 +135,13 @@ def _outcome(facts: Facts) -> list[str]:
     }
     outcome = words.get(facts["state"], facts["state"])
     return [*lines, f"{outcome} after {_seconds(facts['ended_ms'])}{why}."]
+
+
+def _unsettled(facts: Facts) -> list[str]:
+    last = facts["grants"][-1] if facts["grants"] else None
+    if facts["ended_ms"] is None or last is None or last["failed"] or last["end"] is not None:
+        return []
+    return ["What it cost is not known here: ask again in a second, or it was lost."]
 
 
 def _count(number: int, what: str) -> str:
