@@ -17,6 +17,7 @@ Cost: about 0.1 ms of the router's CPU for a request that is traced.
 from __future__ import annotations
 
 import random
+import threading
 from typing import TYPE_CHECKING, Any
 
 from opentelemetry.context import Context
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from router.app import Exchange
 
 QUEUE_SPANS = 2048  # that wait for the collector; more are dropped
+SHUT_DOWN_S = 3.0
 SERVICE_NAME = "fairlane-router"  # unless OTEL_SERVICE_NAME says another
 Headers = list[tuple[str, str]]
 
@@ -59,7 +61,9 @@ class Tracing:
         if name is None or str(name).startswith("unknown_service"):
             own["service.name"] = SERVICE_NAME
         # A provider of its own, not the process's: what Ray or a library traces is not ours.
-        self._provider = TracerProvider(sampler=ALWAYS_ON, resource=Resource.create(own))
+        self._provider = TracerProvider(
+            sampler=ALWAYS_ON, resource=Resource.create(own), shutdown_on_exit=False
+        )
         exporter = OTLPSpanExporter(endpoint=settings.endpoint)
         self._provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=QUEUE_SPANS))
         self._tracer = self._provider.get_tracer("fairlane")
@@ -78,8 +82,10 @@ class Tracing:
         return _not_sampled() if trace is None else trace.ask()
 
     def shut_down(self) -> None:
-        """Send what is left, or give up after some seconds. Blocks."""
-        self._provider.shutdown()
+        """Send what is left, or leave it after `SHUT_DOWN_S`. Blocks for so long."""
+        ending = threading.Thread(target=self._provider.shutdown, daemon=True)
+        ending.start()
+        ending.join(SHUT_DOWN_S)
 
     def _parent(self, exchange: Exchange) -> Context | None:
         if not self._settings.trust_incoming:
