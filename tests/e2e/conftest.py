@@ -16,6 +16,9 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
+
+from tests.otlp_collector import Collector, collecting
 
 ROOT = Path(__file__).parents[2]
 START_S = 400
@@ -78,8 +81,23 @@ def bearer(key: str | None) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    """`fairlane serve` with local.yaml on a free port and data of its own."""
+def collector() -> Iterator[Collector]:
+    """Takes the application's traces."""
+    with collecting() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def app(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[App]:
+    """`fairlane serve` with local.yaml on a free port and data of its own; all that can be watched
+    is."""
+    config = yaml.safe_load((ROOT / "deployments" / "local.yaml").read_text())
+    config["applications"][0]["args"] |= {
+        "tracing": {"endpoint": collector.url, "sample": 1},
+        "logging": {"format": "json", "access": True},
+    }
+    file = tmp_path_factory.mktemp("config") / "observed.yaml"
+    file.write_text(yaml.safe_dump(config))
     port = free_port()
     log = tmp_path_factory.mktemp("app") / "serve.log"
     environment = os.environ | {
@@ -90,7 +108,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     environment.pop("REDIS_URL", None)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "deployments.cli", "serve", "--port", str(port)],
+            [sys.executable, "-m", "deployments.cli", "serve", str(file), "--port", str(port)],
             cwd=ROOT,
             env=environment,
             stdout=output,
