@@ -237,7 +237,7 @@ class RouterApp:
             if turn.story is not None:
                 turn.story.ask()
         if self.watch is not None:
-            headers += self.watch.headers(turn and turn.story)
+            headers += self.watch.headers(None if turn is None else turn.story)
         whole = await relay(
             self.trunks,
             body,

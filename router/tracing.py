@@ -16,6 +16,7 @@ Cost: about 0.1 ms of the router's CPU for a request that is traced.
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 from typing import TYPE_CHECKING, Any
@@ -65,6 +66,8 @@ class Tracing:
             sampler=ALWAYS_ON, resource=Resource.create(own), shutdown_on_exit=False
         )
         exporter = OTLPSpanExporter(endpoint=settings.endpoint)
+        # A collector that is away is told of when a batch is given up, not at every try.
+        logging.getLogger("opentelemetry.exporter").setLevel(logging.ERROR)
         self._provider.add_span_processor(BatchSpanProcessor(exporter, max_queue_size=QUEUE_SPANS))
         self._tracer = self._provider.get_tracer("fairlane")
 

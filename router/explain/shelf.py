@@ -106,7 +106,7 @@ class Shelf:
         return found[:limit]
 
     async def _others(self, redis: Redis) -> list[str]:
-        routers = await redis.zrangebyscore(PREFIX, time.time() - TTL_S, "+inf")
+        routers: Any = await redis.zrangebyscore(PREFIX, time.time() - TTL_S, "+inf")
         return [router for router in routers if router != self._router]
 
     async def _keep_writing(self) -> None:
@@ -134,7 +134,7 @@ class Shelf:
         return len(news) == BATCH
 
     async def _write(self, redis: Redis, news: Iterable[Story], forgotten: list[str]) -> None:
-        told = {story.request: orjson.dumps(story.facts(self._cost)) for story in news}
+        told: dict[Any, Any] = {story.request: orjson.dumps(story.facts(self._cost)) for story in news}
         now = time.time()
         async with redis.pipeline(transaction=False) as pipeline:
             if told:
