@@ -12,7 +12,7 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.llm import LLMConfig, build_llm_deployment
 
-from deployments.config import EMBEDDED, AppConfig, PoolConfig, home
+from deployments.config import EMBEDDED, AppConfig, PoolConfig, TracingConfig, home
 from deployments.embedded_store import EmbeddedStore
 from deployments.live import live_settings
 from deployments.tiny_model import ensure_tiny_model
@@ -96,10 +96,7 @@ def _pool(pool: PoolConfig, config: AppConfig, store: StoreSettings) -> Applicat
             **dataclasses.asdict(config.cost.service_cost()),
         }
     }
-    endpoint = config.tracing.resolved()
-    if endpoint is not None and config.tracing.engine:
-        engine.setdefault("otlp_traces_endpoint", endpoint)
-        llm = _with_environment(llm, OTEL_EXPORTER_OTLP_TRACES_PROTOCOL="http/protobuf")
+    llm = _traced(llm, config.tracing)
     settings = ReplicaSettings(
         pool=pool.model_id,
         queue=config.queue_settings(),
@@ -119,6 +116,15 @@ def _pool(pool: PoolConfig, config: AppConfig, store: StoreSettings) -> Applicat
             "graceful_shutdown_wait_loop_s": 0.1,
         },
     )
+
+
+def _traced(llm: dict[str, Any], tracing: TracingConfig) -> dict[str, Any]:
+    """Have vLLM add its spans to the routers', unless it has a collector of its own."""
+    endpoint = tracing.resolved()
+    if endpoint is None or not tracing.engine or "otlp_traces_endpoint" in llm["engine_kwargs"]:
+        return llm
+    llm["engine_kwargs"]["otlp_traces_endpoint"] = endpoint
+    return _with_environment(llm, OTEL_EXPORTER_OTLP_TRACES_PROTOCOL="http/protobuf")
 
 
 def _with_environment(llm: dict[str, Any], **variables: str) -> dict[str, Any]:

@@ -11,9 +11,8 @@ from pydantic import ValidationError
 
 from deployments.admin.api import AdminApi
 from deployments.admin.explain import explain, requests
-from deployments.app import _pool
+from deployments.app import _traced
 from deployments.config import AppConfig, TracingConfig
-from fairness.store.settings import StoreSettings
 from router.watch import TracingSettings, WatchSettings
 
 URL = "http://collector:4318/v1/traces"
@@ -34,29 +33,26 @@ def config(**more: Any) -> AppConfig:
     return AppConfig.model_validate({"pools": [{"llm": llm}], **more})
 
 
-def engine_of(app: AppConfig) -> tuple[dict[str, Any], dict[str, str]]:
-    """The arguments and the environment of vLLM."""
-    bound = _pool(app.pools[0], app, StoreSettings("redis://x"))
-    llm: Any = bound._bound_deployment.init_args[0]
-    return llm.engine_kwargs, (llm.runtime_env or {}).get("env_vars", {})
+def engine_of(**tracing: Any) -> tuple[Any, dict[str, str]]:
+    """Where vLLM's spans go, and its environment."""
+    llm = _traced({"engine_kwargs": {}}, TracingConfig(**tracing))
+    environment = llm.get("runtime_env", {}).get("env_vars", {})
+    return llm["engine_kwargs"].get("otlp_traces_endpoint"), environment
 
 
 def test_by_default_requests_are_explained_and_nothing_is_traced() -> None:
     assert config().watch_settings() == WatchSettings(1000, 100, False, None)
-    arguments, environment = engine_of(config())
-    assert "otlp_traces_endpoint" not in arguments
-    assert not [name for name in environment if name.startswith("OTEL")]
+    assert engine_of() == (None, {})
 
 
 def test_traces_go_on_in_vllm_unless_told_otherwise() -> None:
     tracing = {"endpoint": URL, "sample": 0.5, "trust_incoming": True}
     app = config(tracing=tracing)
     assert app.watch_settings().tracing == TracingSettings(URL, 0.5, True)
-    arguments, environment = engine_of(app)
-    assert arguments["otlp_traces_endpoint"] == URL
-    assert environment["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL"] == "http/protobuf"
-    arguments, _ = engine_of(config(tracing={**tracing, "engine": False}))
-    assert "otlp_traces_endpoint" not in arguments
+    assert engine_of(**tracing) == (URL, {"OTEL_EXPORTER_OTLP_TRACES_PROTOCOL": "http/protobuf"})
+    assert engine_of(**tracing, engine=False) == (None, {})
+    own = {"engine_kwargs": {"otlp_traces_endpoint": "grpc://own"}}
+    assert _traced(own, TracingConfig(**tracing)) == own
 
 
 def test_the_standard_environment_names_the_collector(monkeypatch: pytest.MonkeyPatch) -> None:
