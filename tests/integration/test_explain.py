@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from fairness.cost import ServiceCost
+from fairness.grant_token import GrantToken
 from fairness.store.connection import connect
 from fairness.store.contract import Call, QueueSettings, Sender, Usage
 from fairness.store.locate import LocatedQueue
@@ -21,14 +22,17 @@ from router.admin.app import admin_api
 from router.admin.guard import AdminKeys
 from router.app import Limits, RouterApp
 from router.clients import Client, Clients, Group, hash_key
+from router.explain.account import account
 from router.explain.shelf import Shelf
 from router.explain.stories import Stories
+from router.explain.story import Story
 from router.limits import QueueLimits
 from router.trunks import Trunks
 from router.turns import Turns
 from router.watch import Watch
 from tests.integration.directories import directory, patient
 from tests.integration.trunk_replica import KEY, Handler, Request, TrunkReplica
+from tests.integration.world import world
 
 pytestmark = pytest.mark.integration
 
@@ -345,3 +349,36 @@ async def test_what_is_kept_is_bounded_here_and_in_the_store(server_url: str) ->
         await written(requests[2:])  # alice's oldest two are forgotten
         assert 0 < await redis.ttl(key) <= 3600
         await redis.aclose()
+
+
+async def test_a_router_that_does_without_the_store_tells_its_own(server_url: str) -> None:
+    async with world(server_url, routers=1, replicas=1) as alone:
+        (turns,) = alone.turns
+        alone.network.cut = True
+        async with asyncio.timeout(30):
+            while not turns.degraded:
+                await asyncio.sleep(0.05)
+        finished = asyncio.Event()
+        alice = Client("alice")
+        now = time.monotonic()
+        story = Story(
+            "router-0", "tiny", alice, "/v1/completions", 40, 0, "x", now, time.time(),
+            lambda story: finished.set(), kept=True,
+        )  # fmt: skip
+        turn = turns.submit(alice, 40, 0, story)
+        grant = await turn.grant
+        token = GrantToken(grant.lease, "alice", grant.replica, 0, counter=grant.counter)
+        usage = await alone.replicas[grant.replica].serve(token, 3)
+        turns.answered(turn)
+        turns.leave(turn)
+        story.end("done", status=200)
+        turns.following.over(story)
+        async with asyncio.timeout(20):
+            await finished.wait()
+        alone.network.cut = False
+    facts = story.facts(ServiceCost())
+    (told,) = facts["grants"]
+    assert facts["degraded"]
+    assert told["charged"]["service"] > 0
+    assert (told["end"]["how"], told["end"]["output_tokens"]) == ("settled", usage.output)
+    assert any("The store was away" in line for line in account(facts))
