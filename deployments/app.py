@@ -12,7 +12,7 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.llm import LLMConfig, build_llm_deployment
 
-from deployments.config import EMBEDDED, AppConfig, PoolConfig, home
+from deployments.config import EMBEDDED, AppConfig, PoolConfig, TracingConfig, home
 from deployments.embedded_store import EmbeddedStore
 from deployments.live import live_settings
 from deployments.tiny_model import ensure_tiny_model
@@ -61,6 +61,8 @@ def _router(config: AppConfig, store: StoreSettings, pools: list[Application]) -
         admin_port=config.admin.port,
         fail_closed=config.store.fail_closed,
         top_clients=config.metrics.top_clients,
+        watch=config.watch_settings(),
+        log_format=config.logging.format,
     )
     number = (
         {"num_replicas": config.router.replicas}
@@ -90,7 +92,7 @@ def _pool(pool: PoolConfig, config: AppConfig, store: StoreSettings) -> Applicat
     loading = llm["model_loading_config"]
     if loading.get("model_source") == TINY:
         loading["model_source"] = str(ensure_tiny_model(home() / "models" / "tiny-llama"))
-        llm = _offline(llm)
+        llm = _with_environment(llm, HF_HUB_OFFLINE="1")
     # Ray's wrapping of vLLM's per-token metrics costs a fifth of the replica's event loop; vLLM's
     # own metrics stay on.
     llm.setdefault("log_engine_metrics", False)
@@ -106,12 +108,14 @@ def _pool(pool: PoolConfig, config: AppConfig, store: StoreSettings) -> Applicat
             **dataclasses.asdict(config.cost.service_cost()),
         }
     }
+    llm = _traced(llm, config.tracing)
     settings = ReplicaSettings(
         pool=pool.model_id,
         queue=config.queue_settings(),
         lookahead=pool.lookahead,
         drain_s=pool.drain_s,
         link=LinkSettings(charge_interval_s=pool.charge_interval_s),
+        log_format=config.logging.format,
     )
     return build_llm_deployment(
         LLMConfig(**llm),
@@ -134,7 +138,16 @@ def _autoscale(llm: dict[str, Any]) -> None:
         scaling.setdefault("policy", {"policy_function": AUTOSCALER})
 
 
-def _offline(llm: dict[str, Any]) -> dict[str, Any]:
+def _traced(llm: dict[str, Any], tracing: TracingConfig) -> dict[str, Any]:
+    """Have vLLM add its spans to the routers', unless it has a collector of its own."""
+    endpoint = tracing.resolved()
+    if endpoint is None or not tracing.engine or "otlp_traces_endpoint" in llm["engine_kwargs"]:
+        return llm
+    llm["engine_kwargs"]["otlp_traces_endpoint"] = endpoint
+    return _with_environment(llm, OTEL_EXPORTER_OTLP_TRACES_PROTOCOL="http/protobuf")
+
+
+def _with_environment(llm: dict[str, Any], **variables: str) -> dict[str, Any]:
     runtime_env = llm.setdefault("runtime_env", {})
-    runtime_env["env_vars"] = {"HF_HUB_OFFLINE": "1"} | runtime_env.get("env_vars", {})
+    runtime_env["env_vars"] = variables | runtime_env.get("env_vars", {})
     return llm

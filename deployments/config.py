@@ -35,6 +35,7 @@ from router.body_rules import BodyRules
 from router.clients import Client, Configured, Group, hash_key
 from router.directory.records import GROUP_NAME, lineage, organisation_of
 from router.limits import QueueLimits
+from router.watch import TracingSettings, WatchSettings
 
 QUEUE = QueueLimits()  # the defaults
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -315,6 +316,78 @@ class AdminConfig(Strict):
     )
     host: str = Field(
         default="127.0.0.1", min_length=1, description="The address that `admin.port` is bound to."
+    )
+
+
+class ExplainConfig(Strict):
+    """Which requests can be explained afterwards."""
+
+    keep: int = Field(
+        default=1000,
+        ge=0,
+        le=100_000,
+        description="Requests that each router remembers, to [explain](explain.md) them; 0 for "
+        "none.",
+    )
+    per_second: int = Field(
+        default=100,
+        ge=1,
+        le=10_000,
+        description="New ones of them a second and router, of one client at most a quarter of it.",
+    )
+
+
+class TracingConfig(Strict):
+    """Traces by OpenTelemetry."""
+
+    endpoint: str | None = Field(
+        default=None,
+        pattern="^https?://",
+        description="Where [traces](tracing.md) go, by OTLP over HTTP, such as "
+        "`http://collector:4318/v1/traces`; without one, what OTEL_EXPORTER_OTLP_TRACES_ENDPOINT "
+        "or OTEL_EXPORTER_OTLP_ENDPOINT say where the application is built, else nowhere.",
+    )
+    sample: float = Field(
+        default=0.01, ge=0, le=1, description="How many of the requests are traced (0 to 1)."
+    )
+    trust_incoming: bool = Field(
+        default=False,
+        description="Go on with the traces of clients (`traceparent`), and trace what they say is "
+        "to be; only where all clients may do so.",
+    )
+    engine: bool = Field(default=True, description="Have vLLM add its own spans.")
+
+    def resolved(self) -> str | None:
+        """The endpoint to use."""
+        environment = os.environ
+        if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
+            return None
+        base = environment.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+        return (
+            self.endpoint
+            or environment.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+            or (base and f"{base.rstrip('/')}/v1/traces")
+            or None
+        )
+
+    def settings(self) -> TracingSettings | None:
+        """What routers are given."""
+        endpoint = self.resolved()
+        if endpoint is None:
+            return None
+        return TracingSettings(endpoint, self.sample, self.trust_incoming)
+
+
+class LoggingConfig(Strict):
+    """Log lines of routers and replicas; never a prompt or a key."""
+
+    format: Literal["text", "json"] = Field(
+        default="text", description="Of every [log line](tracing.md#logs)."
+    )
+    access: bool = Field(
+        default=False,
+        description="A line for each request when all is known of it: who, how it ended, waits, "
+        "tokens.",
     )
 
 
@@ -604,6 +677,14 @@ class AppConfig(LiveConfig):
     metrics: MetricsConfig = Field(
         default=MetricsConfig(), description="What is exported of single clients."
     )
+    explain: ExplainConfig = Field(
+        default=ExplainConfig(), description="Which requests can be explained afterwards."
+    )
+    tracing: TracingConfig = Field(default=TracingConfig(), description="Traces by OpenTelemetry.")
+    logging: LoggingConfig = Field(
+        default=LoggingConfig(),
+        description="Log lines of routers and replicas; never a prompt or a key.",
+    )
     pools: tuple[PoolConfig, ...] = Field(
         min_length=1, description="The models, each with its replicas."
     )
@@ -620,6 +701,15 @@ class AppConfig(LiveConfig):
         given = self.model_dump(mode="json", include=set(LiveConfig.model_fields))
         given["router"] = {name: given["router"][name] for name in RouterLimits.model_fields}
         return given
+
+    def watch_settings(self) -> WatchSettings:
+        """Who looks at requests in routers."""
+        return WatchSettings(
+            self.explain.keep,
+            self.explain.per_second,
+            self.logging.access,
+            self.tracing.settings(),
+        )
 
     def queue_settings(self) -> QueueSettings:
         """What all senders of a pool agree on."""

@@ -23,6 +23,7 @@ from ray.serve.llm import LLMConfig
 from ray.serve.llm.deployment import LLMServer
 from ray.util import metrics
 
+from fairness.log_lines import Format, show_lines
 from fairness.observe.board import Board
 from fairness.observe.observation import ReplicaFacts
 from fairness.store.contract import QueueSettings, Sender
@@ -30,7 +31,7 @@ from fairness.store.locate import GrantKey, LocatedQueue, StoreSource
 from replicas.autoscaling import Work
 from replicas.engine import FairVLLMEngine
 from replicas.facts import cache_tokens, keep_telling
-from replicas.grant_check import GrantCheck
+from replicas.grant_check import GrantCheck, about_lease
 from replicas.identity import bind_identity
 from replicas.lease_book import LeaseBook
 from replicas.metrics import ReplicaMetrics
@@ -56,6 +57,7 @@ class ReplicaSettings:
     lookahead: int = 4
     drain_s: float = 600.0
     link: LinkSettings = field(default_factory=LinkSettings)
+    log_format: Format = "text"
 
 
 class StepListener:
@@ -90,6 +92,7 @@ class FairLLMServer(LLMServer):
     async def __init__(  # type: ignore[misc]  # Ray Serve awaits constructors
         self, llm_config: LLMConfig, *, settings: ReplicaSettings, store: StoreSource
     ) -> None:
+        show_lines(("replicas", "fairness"), settings.log_format, about_lease)
         await super().__init__(llm_config, engine_cls=FairVLLMEngine)
         self._settings = settings
         self._store = store

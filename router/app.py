@@ -12,6 +12,7 @@ import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,10 +24,12 @@ from router.bodies import Body, ClientGoneError, check_body, read_body
 from router.body_rules import BodyRules
 from router.clients import Client, Clients
 from router.errors import ApiError, not_found, unavailable, unknown_model
+from router.explain.story import Story
 from router.meter import Meter
 from router.relay import BrokenAnswerError, ReplicaFailedError, relay
 from router.trunks import Trunks
 from router.turns import Turn, Turns
+from router.watch import Watch
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +52,8 @@ PASS_PATHS = frozenset({"/tokenize", "/detokenize", "/v1/tokenize", "/v1/detoken
 PASS_TTL_S = 30.0
 EVENT_STREAM = b"text/event-stream"
 GRANT_ATTEMPTS = 4
+
+CURRENT: ContextVar[Exchange | None] = ContextVar("fairlane_exchange", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +81,14 @@ class RouterApp:
     admin: Callable[[Scope, Receive, Send], Awaitable[None]] | None = None  # what is under /admin
     meter: Meter = field(default_factory=Meter)
     started: int = field(default_factory=lambda: int(time.time()))
+    watch: Watch | None = None  # who looks at requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await refuse_websocket(scope, send)
             return
         exchange = Exchange(scope, receive, send)
+        CURRENT.set(exchange)
         if self.admin is not None and (exchange.path + "/").startswith("/admin/"):
             await self.admin(scope | {"path": exchange.path, "root_path": ""}, receive, send)
             return
@@ -136,6 +143,7 @@ class RouterApp:
     async def _admit(self, exchange: Exchange) -> tuple[Client, Body]:
         """Identity first: nothing of a stranger's body is read."""
         client = await self.clients.client(exchange.header("authorization"))
+        exchange.client = client.name
         length = exchange.header("content-length")
         limits = self.limits
         data = await read_body(
@@ -145,8 +153,17 @@ class RouterApp:
 
     async def _serve(self, exchange: Exchange, client: Client, body: Body) -> None:
         turns = self._pool(body.model)
+        if self.watch is None:
+            await self._take_turn(exchange, client, body, turns, None)
+            return
+        with self.watch.over(exchange, client, body, body.model, turns.following) as story:
+            await self._take_turn(exchange, client, body, turns, story)
+
+    async def _take_turn(
+        self, exchange: Exchange, client: Client, body: Body, turns: Turns, story: Story | None
+    ) -> None:
         await self._require_ready(turns, body.model)
-        turn = turns.submit(client, len(body.data), body.priority)
+        turn = turns.submit(client, len(body.data), body.priority, story)
         exchange.in_line(turn.request)
         exchange.on_stream = lambda waited_s: self.meter.first_token(body.model, waited_s)
         outcome = "failed"
@@ -199,6 +216,8 @@ class RouterApp:
                 return
             except ReplicaFailedError as error:
                 logger.warning("replica %s failed, asking another: %s", grant.replica, error)
+                if turn.story is not None:
+                    turn.story.fail(str(error))
                 turns.retry(turn)
         raise unavailable("the replicas asked failed; try again", 2)
 
@@ -235,6 +254,10 @@ class RouterApp:
         if turn is not None:
             # vLLM's id; a client's may not be unique
             headers.append(("x-request-id", turn.request))
+            if turn.story is not None:
+                turn.story.ask()
+        if self.watch is not None:
+            headers += self.watch.headers(None if turn is None else turn.story)
         return await relay(
             self.trunks,
             body,
@@ -265,6 +288,15 @@ class RouterApp:
         await exchange.answer(content, status)
 
 
+def about_request() -> dict[str, Any]:
+    """For log lines: which request is served where it is called."""
+    exchange = CURRENT.get()
+    if exchange is None:
+        return {}
+    fields = {"request_id": exchange.request_id}
+    return fields if exchange.client is None else fields | {"client": exchange.client}
+
+
 async def refuse_websocket(scope: Scope, send: Send) -> None:
     """There are none here; without a word the server would call that a fault of ours (500)."""
     if scope["type"] == "websocket":
@@ -272,7 +304,7 @@ async def refuse_websocket(scope: Scope, send: Send) -> None:
 
 
 class Exchange:
-    """One HTTP request and its answer."""
+    """One HTTP request and its answer. Times: `at` in Unix seconds, others of `time.monotonic`."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.method: str = scope["method"]
@@ -282,17 +314,19 @@ class Exchange:
         self._headers = scope["headers"]
         self._send = send
         self._started = False
-        self._request_id = secrets.token_hex(8)
+        self.request_id = secrets.token_hex(8)
+        self.client: str | None = None
+        self.at, self.born = time.time(), time.monotonic()
+        self.status: int | None = None
+        self.broken = False  # the answer was cut off
         self._queued = 0.0
         self._waited_s: float | None = None
-        self._status = 0
         self._stream_to_come = False
-        self.broken = False  # the answer ended early
         self.on_stream: Callable[[float], None] | None = None  # told when the first bytes come
 
     def in_line(self, request_id: str) -> None:
         """It waits for its turn, under an id that its replica knows, too."""
-        self._request_id = request_id
+        self.request_id = request_id
         self._queued = time.monotonic()
 
     def waited(self) -> float:
@@ -303,9 +337,10 @@ class Exchange:
     @property
     def outcome(self) -> str:
         """How the answer went that was passed on: ok, rejected or failed."""
-        if self.broken or self._status >= 500:
+        status = self.status or 0
+        if self.broken or status >= 500:
             return "failed"
-        return "rejected" if self._status >= 400 else "ok"
+        return "rejected" if status >= 400 else "ok"
 
     def header(self, name: str) -> str | None:
         """The first header of that (lower-case) name."""
@@ -323,7 +358,7 @@ class Exchange:
             if self.on_stream is not None:
                 self.on_stream(time.monotonic() - self._queued)
         if message["type"] == "http.response.start":
-            self._status = message["status"]
+            self.status = message["status"]
             self._stream_to_come = any(
                 name == b"content-type" and value.startswith(EVENT_STREAM)
                 for name, value in message["headers"]
@@ -332,7 +367,7 @@ class Exchange:
         await self._send(message)
 
     def _own_headers(self) -> list[tuple[bytes, bytes]]:
-        headers = [(b"x-fairlane-request-id", self._request_id.encode())]
+        headers = [(b"x-fairlane-request-id", self.request_id.encode())]
         if self._waited_s is not None:
             waited = b"%d" % round(self._waited_s * 1000)
             headers.append((b"x-fairlane-queue-wait-ms", waited))

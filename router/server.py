@@ -6,7 +6,7 @@ import asyncio
 import gc
 import logging
 import secrets
-import sys
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 from ray import serve
 from ray.util import metrics
 
+from fairness.log_lines import Format, show_lines
 from fairness.observe.board import Board
 from fairness.observe.observation import Observation
 from fairness.observe.observer import TOP, Observer
@@ -22,10 +23,11 @@ from fairness.store.locate import GrantKey, LocatedQueue, StoreSource
 from router.admin.app import admin_api
 from router.admin.guard import AdminKeys, Guard
 from router.admin.port import AdminPort
-from router.app import Limits, Receive, RouterApp, Scope, Send
+from router.app import Limits, Receive, RouterApp, Scope, Send, about_request
 from router.clients import Clients, Configured
 from router.directory.directory import Directory
-from router.directory.store import audit_log
+from router.explain.shelf import Shelf
+from router.explain.stories import Stories
 from router.file_watch import changes
 from router.limits import QueueLimits
 from router.metrics import RouterMetrics
@@ -33,6 +35,7 @@ from router.pool_metrics import PoolMetrics
 from router.stand_in import asking
 from router.trunks import Trunks
 from router.turns import Turns
+from router.watch import Watch, WatchSettings
 from router.weights import Weights
 
 logger = logging.getLogger(__name__)
@@ -59,6 +62,7 @@ class RouterSettings:
     build: names one build of the application, whose policy is to hold until an admin's next word.
     fail_closed: refuse requests while the store is away, rather than do without it.
     top_clients: that have metrics of their own.
+    watch: who looks at requests. log_format: of all lines.
     admin_port, admin_host: where the admin API listens; without a port it is under /admin.
     """
 
@@ -72,17 +76,11 @@ class RouterSettings:
     fail_closed: bool = False
     top_clients: int = TOP
     live_files: tuple[str, ...] = ()
+    watch: WatchSettings = field(default_factory=WatchSettings)
+    log_format: Format = "text"
 
 
-def show_audit() -> None:
-    """Have the lines of the audit log written to the process's own standard error, a file of Ray's.
-    (What Serve puts in place of it keeps lines in memory, up to a thousand.)"""
-    if not audit_log.handlers:
-        handler = logging.StreamHandler(sys.__stderr__)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(message)s"))
-        audit_log.addHandler(handler)
-        audit_log.setLevel(logging.INFO)
-        audit_log.propagate = False
+LOGGERS = ("router", "fairness", "fairlane")  # the last: audit and access
 
 
 @serve.ingress()
@@ -105,6 +103,8 @@ class Router:
         self._directory: Directory | None = None
         self._observers: dict[str, Observer] = {}  # pool -> what was seen of it
         self._admin_port: AdminPort | None = None
+        self._shelf: Shelf | None = None
+        self._tracing: Any = None  # router.tracing.Tracing
         self._configured = False
         self._metrics: RouterMetrics | None = None
         self._flushing: asyncio.Task[None] | None = None
@@ -113,6 +113,7 @@ class Router:
 
     async def __serve_build_asgi_app__(self) -> Callable[..., Awaitable[None]]:
         settings = self._settings
+        show_lines(LOGGERS, settings.log_format, about_request)
         live = settings.live({})
         name = f"{serve.get_replica_context().replica_tag}-{secrets.token_hex(4)}"
         key = await GrantKey.open(self._store)
@@ -128,6 +129,7 @@ class Router:
                 ask=None if settings.fail_closed else asking(trunks, key.now),
                 on_loss=key.share,
             )
+        watch = self._watch(name)
         directory = self._directory = Directory.open(self._store, live.clients)
         weights = Weights(directory)
         self._observers = {
@@ -157,17 +159,19 @@ class Router:
             live.limits,
             self._serve_admin if settings.admin_port is None else None,
             self._metrics,
+            watch=watch,
         )
         self._app = app
         self._apply(live, app, directory)
         directory.start()
+        if self._shelf is not None:
+            self._shelf.start()
         for pool_turns in turns.values():
             pool_turns.set_policy(settings.policy, settings.build)
             pool_turns.start()
         for observer in self._observers.values():
             observer.start()
         self._flushing = asyncio.create_task(self._keep_flushing(self._metrics))
-        show_audit()
         gc.collect()
         gc.freeze()  # what was loaded until now stays: the collector need not look at it again
 
@@ -175,6 +179,21 @@ class Router:
             await app(scope, receive, send)
 
         return serve_http
+
+    def _watch(self, name: str) -> Watch | None:
+        """Who looks at requests here; None for nobody."""
+        settings, cost = self._settings.watch, self._settings.queue.cost
+        stories = None
+        if settings.keep:
+            stories = Stories(settings.keep, settings.per_second, time.monotonic)
+            self._shelf = Shelf(self._store, name, stories, cost)
+        if settings.tracing is not None:
+            from router.tracing import Tracing  # half a second to import
+
+            self._tracing = Tracing(settings.tracing, name)
+        if stories is None and self._tracing is None and not settings.access:
+            return None
+        return Watch(name, cost, stories=stories, tracing=self._tracing, access=settings.access)
 
     async def reconfigure(self, user_config: dict[str, Any] | None, rank: Any = None) -> None:
         """Take up what has changed: between two steps of the event loop, for the next request.
@@ -190,10 +209,10 @@ class Router:
             raise RuntimeError("Serve calls this after the router's application was built")
         self._user_config = user_config or {}
         if self._watching is None and self._settings.live_files:
-            self._watching = asyncio.create_task(self._watch())
+            self._watching = asyncio.create_task(self._follow_files())
         self._take_up()
 
-    async def _watch(self) -> None:
+    async def _follow_files(self) -> None:
         async for _ in changes(self._settings.live_files):
             self._take_up()
 
@@ -218,7 +237,7 @@ class Router:
         app.limits = live.limits
         for turns in app.turns.values():
             turns.limits = live.queue_limits
-        self._admin = admin_api(AdminKeys(live.admin_key_hashes), directory, app.turns)
+        self._admin = admin_api(AdminKeys(live.admin_key_hashes), directory, app.turns, self._shelf)
         self._live = live
 
     async def _serve_admin(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -250,6 +269,8 @@ class Router:
             )
         if self._directory is not None:
             self._directory.check()
+        if self._shelf is not None:
+            self._shelf.check()
         if self._admin_port is not None:
             self._admin_port.check()
         for observer in self._observers.values():
@@ -275,3 +296,7 @@ class Router:
             for turns in self._app.turns.values():
                 await turns.stop()
             await self._app.trunks.close()
+        if self._shelf is not None:
+            await self._shelf.stop()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.shut_down)

@@ -46,6 +46,8 @@ from fairness.store.session import Session
 from fairness.store.usage import LastDays, Used
 from router.clients import Client
 from router.errors import ApiError, unavailable
+from router.explain.following import Following
+from router.explain.story import Story
 from router.limits import QueueLimits
 from router.stand_in import Ask, StandIn
 
@@ -71,6 +73,7 @@ class Turn:
         "priority",
         "request",
         "size",
+        "story",
     )
 
     def __init__(self, request: str, client: Client, size: int, priority: int, now: float) -> None:
@@ -81,6 +84,7 @@ class Turn:
         self.asked = now
         self.attempt = 0  # at least the number of its last lease
         self.failed: set[str] = set()
+        self.story: Story | None = None
         self.grant: asyncio.Future[Grant] = asyncio.get_running_loop().create_future()
 
 
@@ -113,6 +117,7 @@ class Turns:
         self._all_bytes = 0
         self._numbers = itertools.count(1)
         self._life = secrets.token_hex(4)
+        self.following = Following()
         self._coalescer = Coalescer(self._execute, self._on_reply)
         self._tasks: list[asyncio.Task[None]] = []
         self._became_ready = asyncio.Event()
@@ -218,11 +223,16 @@ class Turns:
         """See `fairness.store.usage.UsageSource`. Raises StoreUnavailableError."""
         return await self._queue.used_on(day, clients)
 
-    def submit(self, client: Client, size: int, priority: int = 0) -> Turn:
+    def submit(
+        self, client: Client, size: int, priority: int = 0, story: Story | None = None
+    ) -> Turn:
         """Stand in line with a body of `size` bytes, before the client's other requests of larger
-        priority. Raises ApiError 429 when the line is full."""
+        priority. story: written on from here. Raises ApiError 429 when the line is full."""
         self._check_limits(client.name, size)
         turn = Turn(f"{self._life}-{next(self._numbers)}", client, size, priority, self._now())
+        if story is not None:
+            turn.story = story
+            self.following.begin(story, turn.request, degraded=self.degraded)
         self._turns[turn.request] = turn
         self._requests[client.name] += 1
         self._bytes[client.name] += size
@@ -246,6 +256,8 @@ class Turns:
     def answered(self, turn: Turn) -> None:
         """The answer has begun: nothing of the request waits here any more."""
         self._forget(turn)
+        if turn.story is not None:
+            turn.story.answer()
         if not self.degraded:
             self._in_store.discard(turn.request)
 
@@ -320,6 +332,8 @@ class Turns:
             priority=turn.priority,
             groups=(Group(f"{group.name}/", group.weight) for group in client.groups),
         )
+        if turn.story is not None:
+            self.following.ask(turn.story, call, degraded=self.degraded)
         if self._stand_in is None:
             self._in_store.add(turn.request)
         self._tell(call)
@@ -407,6 +421,7 @@ class Turns:
                 self._became_ready.clear()
         self._on_grants(reply.grants)
         self._on_gone(reply.gone)
+        self._on_explained(reply)
 
     def _resync(self) -> None:
         """Tell a store that has forgotten things all that this router knows."""
@@ -419,6 +434,11 @@ class Turns:
     def _on_stand_in(self, reply: Reply) -> None:
         self._on_grants(reply.grants)
         self._on_gone(reply.gone)
+        self._on_explained(reply)
+
+    def _on_explained(self, reply: Reply) -> None:
+        if reply.standings or reply.ends:
+            self.following.heed(reply)
 
     def _on_gone(self, gone: Iterable[str]) -> None:
         for request in gone:
@@ -451,6 +471,8 @@ class Turns:
             turn = self._turns.get(grant.request)
             if turn is None or turn.grant.done() or grant.lease in turn.failed:
                 continue  # cancelled meanwhile, or told twice
+            if turn.story is not None:
+                turn.story.grant(grant)
             turn.grant.set_result(grant)
 
     async def _listen(self) -> None:
@@ -467,6 +489,10 @@ class Turns:
             await asyncio.sleep(RECONCILE_S)
             if self.degraded:
                 self._cut_silent()
+            if self.following.tend() and (self.degraded or self.store_alive):
+                call = self._next_call()
+                call.ends()
+                self._tell(call)
             if not self.store_alive:
                 continue
             now = self._now()

@@ -36,6 +36,7 @@ from fairness.store.contract import (
     Sender,
     StoreUnavailableError,
 )
+from fairness.store.explain import Choice, End, Place, Standing
 from fairness.store.script_errors import script_failed
 from fairness.store.usage import LastDays, Used
 
@@ -48,10 +49,11 @@ PAGE = 1000  # records
 
 STATE = ("state", "records", "usage", "layouts", "heap", "sets", "session")
 VERBS = (
-    "moves", "order", "place", "predict", "submit", "offer", "charge", "settle",
+    "moves", "order", "place", "predict", "explain", "submit", "offer", "charge", "settle",
 )  # fmt: skip
 RARE_VERBS = (
     "undo", "cancel", "requeue", "reconcile", "policy", "resync", "sweep", "leave", "pool",
+    "ends",
 )  # fmt: skip
 CALL = ("grant", "call")
 
@@ -84,7 +86,7 @@ def _part(name: str) -> str:
 
 
 def _decode(raw: Any) -> Reply:
-    grants, gone, counters, voided, unknown, pool, (lost,) = raw
+    grants, gone, counters, voided, unknown, pool, (lost,), standings, ends = raw
     return Reply(
         grants=_grants(grants),
         gone=tuple(gone),
@@ -93,6 +95,8 @@ def _decode(raw: Any) -> Reply:
         unknown=tuple(unknown),
         lost=lost == "1",
         pool=_pool(pool) if pool else None,
+        standings={standings[i]: _standing(standings[i + 1]) for i in range(0, len(standings), 2)},
+        ends=tuple(map(_end, ends)),
     )
 
 
@@ -105,9 +109,33 @@ def _pool(flat: list[str]) -> PoolState:
 
 def _grants(flat: list[str]) -> tuple[Grant, ...]:
     return tuple(
-        Grant(request, lease, replica, url, float(counter), _groups(groups))
-        for request, lease, replica, url, counter, groups in zip(*[iter(flat)] * 6, strict=True)
+        Grant(request, lease, replica, url, float(counter), _groups(groups), _choice(choice))
+        for request, lease, replica, url, counter, groups, choice in zip(
+            *[iter(flat)] * 7, strict=True
+        )
     )
+
+
+def _choice(told: str) -> Choice | None:
+    if not told:
+        return None
+    charged, tokens, credits, other_credits, other = told.split(" ", 4)
+    return Choice(float(charged), float(tokens), int(credits), int(other_credits), other)
+
+
+def _standing(told: str) -> Standing:
+    policy, before_it, levels = json.loads(told)
+    return Standing(policy, before_it, tuple(_place(*level) for level in reversed(levels)))
+
+
+def _place(node: str, counter: str, ahead: int, first: list[list[str]]) -> Place:
+    return Place(node, float(counter), ahead, tuple((name, float(of)) for name, of in first))
+
+
+def _end(told: str) -> End:
+    how, used_input, cached, output, charged, service, lease = told.split(" ", 6)
+    tokens = (int(used_input), int(cached), int(output))
+    return End(how, *tokens, float(charged), float(service), lease)
 
 
 def _groups(told: str) -> tuple[Group, ...]:

@@ -16,6 +16,9 @@ from typing import Any
 
 import httpx
 import pytest
+import yaml
+
+from tests.otlp_collector import Collector, collecting
 
 ROOT = Path(__file__).parents[2]
 START_S = 400
@@ -130,8 +133,22 @@ def serving(log: Path, home: Path, config: Path | None = None) -> Iterator[App]:
 
 
 @pytest.fixture(scope="session")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    """The application of local.yaml."""
+def collector() -> Iterator[Collector]:
+    """Takes the application's traces."""
+    with collecting() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def app(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[App]:
+    """The application of local.yaml; all that can be watched is."""
+    config = yaml.safe_load((ROOT / "deployments" / "local.yaml").read_text())
+    config["applications"][0]["args"] |= {
+        "tracing": {"endpoint": collector.url, "sample": 1},
+        "logging": {"format": "json", "access": True},
+    }
+    file = tmp_path_factory.mktemp("config") / "observed.yaml"
+    file.write_text(yaml.safe_dump(config))
     log = tmp_path_factory.mktemp("app") / "serve.log"
-    with serving(log, tmp_path_factory.mktemp("home")) as app:
+    with serving(log, tmp_path_factory.mktemp("home"), file) as app:
         yield app

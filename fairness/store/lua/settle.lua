@@ -14,8 +14,9 @@ local function count_request(client, input)
 end
 
 local function settle(request, input, cached, output)
-  local client = clients:get(request.client)
-  set_charge(client, request, input, cached, output, service_of(input, cached, output))
+  local client, service = clients:get(request.client), service_of(input, cached, output)
+  note_end(request, request.replica == SENDER and 'settled' or 'lost', service, input, cached, output)
+  set_charge(client, request, input, cached, output, service)
   count_request(client, input)
   release(client, request)
   requests:delete(request.id)

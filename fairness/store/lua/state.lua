@@ -32,6 +32,7 @@
 -- ..:settled:REPLICA   set     leases settled in calls that it has not had a reply to
 -- ..:calls             hash    sender -> "number lost": its last call applied, and the call
 --                              in which it was first told of a loss (0: none to tell of)
+-- ..:ends:ROUTER       list    its explained leases that are over; until it asks, or for ten minutes
 -- ..:routers           zset    router -> time last heard of
 -- ..:replicas          zset    replica -> time last heard of
 --                      What the records say, in the order in which it is asked for:
