@@ -22,6 +22,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.typing import EncodableT
 
 from fairness.groups import ROOT, Group, parent_of_group
+from fairness.limits import Refusal, Standing
 from fairness.store.connection import SCHEMA
 from fairness.store.contract import (
     Call,
@@ -53,14 +54,13 @@ VERBS = (
 RARE_VERBS = (
     "undo", "cancel", "requeue", "reconcile", "policy", "resync", "sweep", "leave", "pool",
 )  # fmt: skip
-CALL = ("grant", "call")
 
 
 @cache
 def script_text() -> str:
     """The whole script. Every call makes its functions anew, hence the two functions around them:
 
-    - Those of rare verbs are made when the first such verb is met (call.lua).
+    - Those of rare verbs, and of limits, are made when the first such verb is met (call.lua).
     - A variable of an enclosing function is bound at once; one of the same function, after a
       search among all that were bound before. So what builds on the state is a function within
       (which may name 60 variables from outside).
@@ -73,7 +73,11 @@ def script_text() -> str:
             "local function define_rare_verbs()",
             *(_part(name) for name in RARE_VERBS),
             "end",
-            *(_part(name) for name in CALL),
+            _part("grant"),
+            "local function define_limits()",
+            _part("limits"),
+            "end",
+            _part("call"),
             "end)()",
         )
     )
@@ -84,7 +88,7 @@ def _part(name: str) -> str:
 
 
 def _decode(raw: Any) -> Reply:
-    grants, gone, counters, voided, unknown, pool, (lost,) = raw
+    grants, gone, counters, voided, unknown, pool, (lost,), refused, standings = raw
     return Reply(
         grants=_grants(grants),
         gone=tuple(gone),
@@ -93,6 +97,14 @@ def _decode(raw: Any) -> Reply:
         unknown=tuple(unknown),
         lost=lost == "1",
         pool=_pool(pool) if pool else None,
+        refused={
+            request: Refusal(node, name, *numbers)
+            for request, node, name, *numbers in zip(*[iter(refused)] * 6, strict=True)
+        },
+        standings={
+            request: Standing.of(numbers)
+            for request, *numbers in zip(*[iter(standings)] * 7, strict=True)
+        },
     )
 
 

@@ -55,4 +55,6 @@ def merge(replies: list[Reply]) -> Reply:
         unknown=tuple(lease for reply in replies for lease in reply.unknown),
         lost=any(reply.lost for reply in replies),
         pool=pools[-1] if pools else None,
+        refused={name: why for reply in replies for name, why in reply.refused.items()},
+        standings={name: rates for reply in replies for name, rates in reply.standings.items()},
     )

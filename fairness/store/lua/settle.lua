@@ -18,7 +18,7 @@ local function settle(request, input, cached, output)
   set_charge(client, request, input, cached, output, service_of(input, cached, output))
   count_request(client, input)
   release(client, request)
-  requests:delete(request.id)
+  over(request, input + output)
   reply.counters[request.client] = true
   return client
 end
@@ -32,6 +32,7 @@ local function confirm(lease, payer, input, cached, output)
   add_service(client, service, tonumber(weight))
   count_usage(client, input, cached, output, service)
   count_request(client, input)
+  limits.pay(client, input + output)
   reply.counters[name] = true
 end
 
