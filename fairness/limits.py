@@ -1,20 +1,21 @@
 """Limits of a level: a client, or a group that it stands in.
 
-Theory. A request is **reserved** at every limited level when it is submitted, or refused at once and
-reserved nowhere. What it has reserved is **settled** once, when it ends, whatever ends it.
+Theory. A request is **reserved** at every limited level when it is submitted, or refused at once
+and reserved nowhere. What it has reserved is **settled** once, when it ends, whatever ends it.
 
 - *Rates* (requests and tokens a minute) are token buckets: each holds one minute's worth and is
-  refilled continuously. What is kept is what was **spent**, which falls with time; a reservation adds
-  to it, a settlement corrects it. So over any interval no more is spent than one minute's worth and
-  what the interval refills, but for estimates that were too low: those are a debt, paid by waiting.
+  refilled continuously. What is kept is what was **spent**, which falls with time; a reservation
+  adds to it, a settlement corrects it. So over any interval no more is spent than one minute's
+  worth and what the interval refills, but for estimates that were too low: those are a debt, paid
+  by waiting.
 - *Counts* (in flight, queued, bytes queued) rise at the submit and fall when it leaves.
 
-How many tokens a request takes is not known before it ends. Reserved is an estimate: the input by the
-pool's tokens a byte, the output by what the pool's requests make on average, or by what the request
-allows itself if that is less. (What requests allow themselves is often many times what they use: to
-reserve that would refuse work for which there is room. As estimates are settled, it is only the
-moment that they can get wrong, not the sum.) A request that needs more than a minute's worth is let
-in when the bucket is full; else it could never be.
+How many tokens a request takes is not known before it ends. Reserved is an estimate: the input by
+the pool's tokens a byte, the output by what the pool's requests make on average, or by what the
+request allows itself if that is less. (What requests allow themselves is often many times what they
+use: to reserve that would refuse work for which there is room. As estimates are settled, it is only
+the moment that they can get wrong, not the sum.) A request that needs more than a minute's worth is
+let in when the bucket is full; else it could never be.
 
 The stores apply this (`fairness/store/memory_limits.py`, `lua/limits.lua`); here are its values.
 """
@@ -29,7 +30,7 @@ SLACK = 1e-6  # of a request or token: sums of fractions are not exact
 COUNT_RETRY_MS = 1_000  # nobody knows when a count will fall
 
 RATES = ("requests_per_minute", "tokens_per_minute")
-COUNTS = ("concurrency", "queued_requests", "queued_bytes")
+NAMES = (*RATES, "concurrency", "queued_requests", "queued_bytes")
 
 
 class Limits(NamedTuple):
@@ -48,8 +49,12 @@ class Limits(NamedTuple):
 
     @property
     def in_store(self) -> tuple[int, ...]:
-        """Those that the store applies, in the order of `RATES` and `COUNTS`; 0 for none."""
+        """Those that the store applies, in the order of `NAMES`; 0 for none."""
         return tuple(limit or 0 for limit in self[:5])  # type: ignore[misc]
+
+    def given(self) -> dict[str, float]:
+        """Those that are set, by name."""
+        return {name: limit for name, limit in self._asdict().items() if limit is not None}
 
 
 NO_LIMITS = Limits()

@@ -23,6 +23,7 @@ from router.bodies import Body, ClientGoneError, check_body, read_body
 from router.body_rules import BodyRules
 from router.clients import Client, Clients
 from router.errors import ApiError, not_found, unavailable, unknown_model
+from router.rate_limits import rate_headers
 from router.relay import BrokenAnswerError, ReplicaFailedError, relay
 from router.trunks import Trunks
 from router.turns import Turn, Turns
@@ -138,8 +139,8 @@ class RouterApp:
     async def _serve(self, exchange: Exchange, client: Client, body: Body) -> None:
         turns = self._pool(body.model)
         await self._require_ready(turns, body.model)
-        turn = turns.submit(client, len(body.data), body.priority)
-        exchange.in_line(turn.request)
+        turn = turns.submit(client, len(body.data), body.priority, body.max_output)
+        exchange.in_line(turn)
         try:
             await exchange.unless_gone(self._wait_and_relay(exchange, turns, turn, body))
         finally:
@@ -155,13 +156,14 @@ class RouterApp:
     async def _wait_and_relay(
         self, exchange: Exchange, turns: Turns, turn: Turn, body: Body
     ) -> None:
+        max_wait_s = turn.client.max_wait_s(self.limits.max_wait_s)
         for _ in range(GRANT_ATTEMPTS):
             try:
-                async with asyncio.timeout(self.limits.max_wait_s):
+                async with asyncio.timeout(max_wait_s):
                     await turn.grant
             except TimeoutError:
                 raise unavailable(
-                    f"no turn within {self.limits.max_wait_s:g} s: the cluster is overloaded", 10
+                    f"no turn within {max_wait_s:g} s: the cluster is overloaded", 10
                 ) from None
             grant = turn.grant.result()
             exchange.waited()
@@ -177,6 +179,7 @@ class RouterApp:
             )
             try:
                 await self._relay(exchange, grant.url, token, turns, body=body, turn=turn)
+                turns.ended(turn)
                 return
             except ReplicaFailedError as error:
                 logger.warning("replica %s failed, asking another: %s", grant.replica, error)
@@ -263,12 +266,14 @@ class Exchange:
         self._send = send
         self._started = False
         self._request_id = secrets.token_hex(8)
+        self._turn: Turn | None = None
         self._queued = 0.0
         self._waited_s: float | None = None
 
-    def in_line(self, request_id: str) -> None:
+    def in_line(self, turn: Turn) -> None:
         """It waits for its turn, under an id that its replica knows, too."""
-        self._request_id = request_id
+        self._turn = turn
+        self._request_id = turn.request
         self._queued = time.monotonic()
 
     def waited(self) -> None:
@@ -295,6 +300,8 @@ class Exchange:
         if self._waited_s is not None:
             waited = b"%d" % round(self._waited_s * 1000)
             headers.append((b"x-fairlane-queue-wait-ms", waited))
+        if self._turn is not None:
+            headers += rate_headers(self._turn.standing)
         return headers
 
     async def answer(

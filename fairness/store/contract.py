@@ -138,8 +138,8 @@ class Call:
         self.verbs.append(("cancel", request))
 
     def ended(self, request: str) -> None:
-        """Router: its answer has come to its end, so it is in flight no more, though its replica has
-        not settled it yet. O(levels); without limits, nothing."""
+        """Router: its answer has come to its end, so it is in flight no more, though its replica
+        has not settled it yet. O(levels); without limits, nothing."""
         self.verbs.append(("ended", request))
 
     def requeue(self, lease: str) -> None:
@@ -234,7 +234,7 @@ class Reply:
     this replica that it has not confirmed. unknown: leases it spoke of that the queue does not know
     and that are not over: resync them from zero, then say it again. lost: the queue has forgotten
     something this sender told it: resync everything. pool: None when the call was no heartbeat.
-    standings: of the requests submitted on terms, also of the `refused`, which are not in the queue.
+    standings: of the requests submitted on terms, also of the `refused`, which do not wait.
     """
 
     grants: tuple[Grant, ...] = ()

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
-from fairness.limits import COUNT_RETRY_MS, COUNTS, MINUTE_MS, RATES, SLACK, Refusal, Standing
+from fairness.limits import COUNT_RETRY_MS, MINUTE_MS, NAMES, RATES, SLACK, Refusal, Standing
 
 TIDY_LIMIT = 20  # meters looked at in a sweep
 
@@ -49,20 +49,18 @@ class Meters:
         self.meters: dict[str, Meter] = {}
 
     def refusal(self, levels: Sequence[Level], tokens: int, size: int, now: int) -> Refusal | None:
-        """Which limit has no room for a request of so many tokens and bytes?"""
+        """Which limit has no room for a request of so many tokens and bytes? Of several, the first
+        of those that take longest."""
         found: Refusal | None = None
         for node, limits in levels:
             meter = self._meter(node, limits, now)
-            spent = zip(RATES, limits, (meter.requests, meter.tokens), (1, tokens), strict=False)
-            for name, limit, sum_, needed in spent:
-                over = sum_ + min(needed, limit) - limit
-                if limit and over > SLACK:
-                    wait = math.ceil(over * MINUTE_MS / limit)
-                    found = _worse(found, node, name, limit, limit - sum_, wait)
-            counts = (meter.in_flight, meter.queued, meter.bytes)
-            for name, limit, count, more in zip(COUNTS, limits[2:], counts, (1, 1, size), strict=True):
-                if limit and count + more > limit:
-                    found = _worse(found, node, name, limit, limit - count, COUNT_RETRY_MS)
+            spent = (meter.requests, meter.tokens, meter.in_flight, meter.queued, meter.bytes)
+            needed = (1, tokens, 1, 1, size)
+            for name, limit, had, more in zip(NAMES, limits, spent, needed, strict=True):
+                wait = _wait_ms(name, limit, had, more) if limit else 0
+                if wait and (found is None or wait > found.retry_after_ms):
+                    remaining = max(0, math.floor(limit - had + SLACK))
+                    found = Refusal(node, name, limit, remaining, wait)
         return found
 
     def reserve(self, levels: Sequence[Level], tokens: int, now: int) -> Held:
@@ -161,10 +159,9 @@ def _left(spent: float, rate: int, elapsed: int) -> float:
     return max(0.0, spent - rate * elapsed / MINUTE_MS) if rate else 0.0
 
 
-def _worse(
-    found: Refusal | None, node: str, name: str, limit: int, remaining: float, wait: int
-) -> Refusal:
-    """The one that takes longer; the first of equal ones."""
-    if found is not None and found.retry_after_ms >= wait:
-        return found
-    return Refusal(node, name, limit, max(0, math.floor(remaining + SLACK)), wait)
+def _wait_ms(name: str, limit: int, spent: float, needed: int) -> int:
+    """Until there is room; 0: there is."""
+    if name in RATES:
+        excess = spent + min(needed, limit) - limit
+        return math.ceil(excess * MINUTE_MS / limit) if excess > SLACK else 0
+    return COUNT_RETRY_MS if spent + needed > limit else 0

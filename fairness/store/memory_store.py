@@ -296,9 +296,7 @@ class MemoryPool:
         now, size = self._now.now, int(body_bytes)
         max_output, admitted, limits = parse_terms(terms)
         nodes = (client, *map(str, rest[3::2]))
-        levels: list[Level] = [
-            level for level in zip(nodes, limits, strict=True) if any(level[1])
-        ]
+        levels: list[Level] = [level for level in zip(nodes, limits, strict=True) if any(level[1])]
         tokens = self._expected_tokens(size, max_output)
         refusal = None if admitted else self.meters.refusal(levels, tokens, size, now)
         if refusal is not None and refusal.name.startswith("queued") and len(self._load):

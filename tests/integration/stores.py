@@ -213,7 +213,9 @@ async def stored_meters(redis: Redis) -> dict[str, Meter]:
 
 def telling(meters: dict[str, Meter], clock: Clock) -> dict[str, Meter]:
     """Without those that are as if they were not there."""
-    return {name: meter for name, meter in meters.items() if under_way(meter) or spent(meter, clock)}
+    return {
+        name: meter for name, meter in meters.items() if under_way(meter) or spent(meter, clock)
+    }
 
 
 def under_way(meter: Meter) -> int:
