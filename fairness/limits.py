@@ -50,7 +50,7 @@ class Limits(NamedTuple):
     @property
     def in_store(self) -> tuple[int, ...]:
         """Those that the store applies, in the order of `NAMES`; 0 for none."""
-        return tuple(limit or 0 for limit in self[:5])  # type: ignore[misc]
+        return tuple(limit or 0 for limit in self[:5])
 
     def given(self) -> dict[str, float]:
         """Those that are set, by name."""

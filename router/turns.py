@@ -266,7 +266,7 @@ class Turns:
 
     def ended(self, turn: Turn) -> None:
         """The answer has come to its end; its replica will say what it took."""
-        if turn.admitted and any(limits.concurrency for limits in turn.client.levels()):
+        if turn.admitted and any(limits.concurrency for limits in turn.client.levels):
             call = self._next_call()
             call.ended(turn.request)
             self._tell(call)

@@ -184,9 +184,8 @@ class DirectoryStore:
         limits: Limits | None = None,
     ) -> ClientRecord:
         """None: leave it as it is. group: "" for none. Refused: `unknown`, `no_group`."""
-        detail = {"weight": weight, "group": group, "enabled": enabled}
-        if limits is not None:
-            detail["limits"] = limits.given()
+        told = None if limits is None else limits.given()
+        detail = {"weight": weight, "group": group, "enabled": enabled, "limits": told}
         row = await self._change(
             "change_client",
             who,
