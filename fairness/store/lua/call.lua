@@ -14,7 +14,7 @@
 
 -- Read at once what the verbs speak of, and then the clients of those requests.
 local function read_all()
-  local named = {}
+  local named, ending = {}, {}
   local at = HEADER + 1
   while at <= #ARGV do
     local of = speaks_of[ARGV[at]]
@@ -23,6 +23,7 @@ local function read_all()
       if id then
         requests:want(id)
         named[#named + 1] = id
+        ending[id] = ending[id] or of.ends
       end
       if of.client then clients:want(ARGV[at + 1 + of.client]) end
       if of.terms then limits.want_terms(at, 1 + tonumber(ARGV[at + 1])) end
@@ -34,7 +35,7 @@ local function read_all()
     local request = requests:get(id)
     if request then
       clients:want(request.client)
-      if request.held ~= '' then limits.want(request) end
+      if ending[id] and request.held ~= '' then limits.want(request) end
     end
   end
   if pool.last_left and pool.last_left:sub(-1) ~= '/' then clients:want(pool.last_left) end

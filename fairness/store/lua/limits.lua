@@ -216,10 +216,10 @@ end
 
 -- It is over and has used so many tokens; with none it was free.
 function limits.settle(request, used)
-  limits.end_flight(request)
-  local tokens, _, nodes = held_by(request)
+  local tokens, in_flight, nodes = held_by(request)
   for _, node in ipairs(nodes) do
     local meter = meter_at(node)
+    meter.in_flight = math.max(0, meter.in_flight - in_flight)
     if meter.token_rate > 0 then meter.tokens = math.max(0, meter.tokens + used - tokens) end
     if used == 0 then meter.requests = math.max(0, meter.requests - 1) end
   end

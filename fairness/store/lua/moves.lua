@@ -4,7 +4,8 @@ local backlogged, arrivals = sorted_set('backlogged'), sorted_set('arrivals')
 local unseen, loads = sorted_set('unseen'), sorted_set('load')
 
 local reply = {grants = {}, gone = {}, counters = {}, unknown = {}, pool = {}}
-local verbs, speaks_of = {}, {} -- by name; speaks_of: which argument is a request, lease or client
+local verbs, speaks_of = {}, {} -- by name; speaks_of: which argument is a request, lease or client; has it
+                                -- terms (limits.lua), does it end the request?
 local limits = {} -- limits.lua, when it is needed
 
 -- The end of a call.

@@ -36,7 +36,7 @@ local function confirm(lease, payer, input, cached, output)
   reply.counters[name] = true
 end
 
-speaks_of.settle = {lease = 1}
+speaks_of.settle = {lease = 1, ends = true}
 verbs.settle = function(lease, input, cached, output)
   input, cached, output = tonumber(input), tonumber(cached), tonumber(output)
   local void = voids_of(SENDER):get(lease)
