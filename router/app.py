@@ -23,6 +23,7 @@ from router.bodies import Body, ClientGoneError, check_body, read_body
 from router.body_rules import BodyRules
 from router.clients import Client, Clients
 from router.errors import ApiError, not_found, unavailable, unknown_model
+from router.meter import Meter
 from router.rate_limits import rate_headers
 from router.relay import BrokenAnswerError, ReplicaFailedError, relay
 from router.trunks import Trunks
@@ -47,6 +48,7 @@ ENGINE_PATHS = frozenset(
 )
 PASS_PATHS = frozenset({"/tokenize", "/detokenize", "/v1/tokenize", "/v1/detokenize"})
 PASS_TTL_S = 30.0
+EVENT_STREAM = b"text/event-stream"
 GRANT_ATTEMPTS = 4
 
 
@@ -73,6 +75,7 @@ class RouterApp:
     grant_ttl_s: float
     limits: Limits
     admin: Callable[[Scope, Receive, Send], Awaitable[None]] | None = None  # what is under /admin
+    meter: Meter = field(default_factory=Meter)
     started: int = field(default_factory=lambda: int(time.time()))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -86,18 +89,23 @@ class RouterApp:
         try:
             await self._route(exchange)
         except ApiError as error:
-            await exchange.refuse(error)
+            await self._refuse(exchange, error)
         except StoreUnavailableError:
-            await exchange.refuse(unavailable("the global queue is out of reach; try again"))
+            away = unavailable("the global queue is out of reach; try again")
+            await self._refuse(exchange, away)
         except ClientGoneError:
             pass  # nobody to answer
         except BrokenAnswerError:
             raise  # the server cuts the connection: that is how a client learns of it
         except Exception:  # the edge: a fault of ours is logged and answered, never left hanging
             logger.exception("a request failed by a fault of the router")
-            await exchange.refuse(
-                ApiError(500, "the router failed on this request", "server_error", "internal_error")
-            )
+            message = "the router failed on this request"
+            fault = ApiError(500, message, "server_error", "internal_error")
+            await self._refuse(exchange, fault)
+
+    async def _refuse(self, exchange: Exchange, error: ApiError) -> None:
+        self.meter.refused(error.code or str(error.status))
+        await exchange.refuse(error)
 
     async def _route(self, exchange: Exchange) -> None:
         path, method = exchange.path, exchange.method
@@ -141,10 +149,20 @@ class RouterApp:
         await self._require_ready(turns, body.model)
         turn = turns.submit(client, len(body.data), body.priority, body.max_output)
         exchange.in_line(turn)
+        exchange.on_stream = lambda waited_s: self.meter.first_token(body.model, waited_s)
+        outcome = "failed"
         try:
             await exchange.unless_gone(self._wait_and_relay(exchange, turns, turn, body))
+            outcome = exchange.outcome
+        except (ClientGoneError, asyncio.CancelledError):  # the server cancels, too
+            outcome = "gone"
+            raise
+        except ApiError:
+            outcome = "refused"
+            raise
         finally:
             turns.leave(turn)
+            self.meter.ended(body.model, outcome)
 
     async def _require_ready(self, turns: Turns, model: str) -> None:
         if await turns.look():
@@ -166,7 +184,7 @@ class RouterApp:
                     f"no turn within {max_wait_s:g} s: the cluster is overloaded", 10
                 ) from None
             grant = turn.grant.result()
-            exchange.waited()
+            self.meter.waited(body.model, exchange.waited())
             token = GrantToken(
                 lease=grant.lease,
                 client=turn.client.name,
@@ -178,8 +196,10 @@ class RouterApp:
                 groups=grant.groups,
             )
             try:
-                await self._relay(exchange, grant.url, token, turns, body=body, turn=turn)
-                turns.ended(turn)
+                whole = await self._relay(exchange, grant.url, token, turns, body=body, turn=turn)
+                exchange.broken = not whole
+                if whole:
+                    turns.ended(turn)
                 return
             except ReplicaFailedError as error:
                 logger.warning("replica %s failed, asking another: %s", grant.replica, error)
@@ -207,7 +227,8 @@ class RouterApp:
         *,
         body: Body,
         turn: Turn | None = None,
-    ) -> None:
+    ) -> bool:
+        """Was the answer whole?"""
         path = exchange.path
         if path in PASS_PATHS:
             path = path.removeprefix("/v1")
@@ -218,7 +239,7 @@ class RouterApp:
         if turn is not None:
             # vLLM's id; a client's may not be unique
             headers.append(("x-request-id", turn.request))
-        await relay(
+        return await relay(
             self.trunks,
             body,
             exchange.send,
@@ -269,6 +290,10 @@ class Exchange:
         self._turn: Turn | None = None
         self._queued = 0.0
         self._waited_s: float | None = None
+        self._status = 0
+        self._stream_to_come = False
+        self.broken = False  # the answer ended early
+        self.on_stream: Callable[[float], None] | None = None  # told when the first bytes come
 
     def in_line(self, turn: Turn) -> None:
         """It waits for its turn, under an id that its replica knows, too."""
@@ -276,9 +301,17 @@ class Exchange:
         self._request_id = turn.request
         self._queued = time.monotonic()
 
-    def waited(self) -> None:
-        """Its turn has come."""
+    def waited(self) -> float:
+        """Its turn has come, after so many seconds."""
         self._waited_s = time.monotonic() - self._queued
+        return self._waited_s
+
+    @property
+    def outcome(self) -> str:
+        """How the answer went that was passed on: ok, rejected or failed."""
+        if self.broken or self._status >= 500:
+            return "failed"
+        return "rejected" if self._status >= 400 else "ok"
 
     def header(self, name: str) -> str | None:
         """The first header of that (lower-case) name."""
@@ -291,7 +324,16 @@ class Exchange:
     async def send(self, message: dict[str, Any]) -> None:
         """Pass an ASGI message on, remembering that the answer has begun."""
         self._started = True
+        if self._stream_to_come:
+            self._stream_to_come = False
+            if self.on_stream is not None:
+                self.on_stream(time.monotonic() - self._queued)
         if message["type"] == "http.response.start":
+            self._status = message["status"]
+            self._stream_to_come = any(
+                name == b"content-type" and value.startswith(EVENT_STREAM)
+                for name, value in message["headers"]
+            )
             message = message | {"headers": [*message["headers"], *self._own_headers()]}
         await self._send(message)
 

@@ -35,6 +35,7 @@ class App:
 
     url: str
     process: subprocess.Popen[bytes]
+    metrics_port: int
 
     def get(self, path: str, key: str | None = None) -> httpx.Response:
         return httpx.get(f"{self.url}{path}", headers=bearer(key), timeout=30)
@@ -82,7 +83,9 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     """`fairlane serve` with local.yaml on a free port and data of its own."""
     port = free_port()
     log = tmp_path_factory.mktemp("app") / "serve.log"
+    metrics_port = free_port()
     environment = os.environ | {
+        "FAIRLANE_METRICS_PORT": str(metrics_port),
         "FAIRLANE_HOME": str(tmp_path_factory.mktemp("home")),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
@@ -97,7 +100,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    app = App(f"http://127.0.0.1:{port}", process)
+    app = App(f"http://127.0.0.1:{port}", process, metrics_port)
     try:
         deadline = time.monotonic() + START_S
         while b"Fairlane is ready" not in log.read_bytes():
