@@ -34,6 +34,7 @@ from fairness.store.settings import Credentials, StoreSettings, Tls
 from router.body_rules import BodyRules
 from router.clients import Client, Configured, Group, hash_key
 from router.directory.records import GROUP_NAME, lineage, organisation_of
+from router.level_limits import LevelLimits
 from router.limits import QueueLimits
 from router.watch import TracingSettings, WatchSettings
 
@@ -243,6 +244,9 @@ class GroupConfig(Strict):
     weight: float = Field(
         default=1.0, gt=0, description="Its share next to its siblings (twice as much with 2)."
     )
+    limits: LevelLimits = Field(
+        default=LevelLimits(), description="[Limits](limits.md) of all its clients together."
+    )
 
 
 class ClientConfig(Strict):
@@ -257,6 +261,7 @@ class ClientConfig(Strict):
         default=1.0, gt=0, description="Its share next to others (twice as much with 2)."
     )
     group: str | None = Field(default=None, description="The one of `groups` that it is in.")
+    limits: LevelLimits = Field(default=LevelLimits(), description="Its own [limits](limits.md).")
     keys: tuple[str, ...] = Field(
         default=(), description="Its API keys in the clear, for development."
     )
@@ -620,12 +625,16 @@ class LiveConfig(Strict):
 
     def configured(self) -> Configured:
         """Clients, groups and keys, as routers are given them."""
-        groups = {group.name: Group(group.name, group.weight) for group in self.groups}
+        groups = {
+            group.name: Group(group.name, group.weight, group.limits.limits())
+            for group in self.groups
+        }
         clients = {
             client.name: Client(
                 client.name,
                 client.weight,
                 tuple(groups[path] for path in lineage(client.group or "")),
+                client.limits.limits(),
             )
             for client in self.clients
         }

@@ -26,6 +26,7 @@ from router.clients import Client, Clients
 from router.errors import ApiError, not_found, unavailable, unknown_model
 from router.explain.story import Story
 from router.meter import Meter
+from router.rate_limits import rate_headers
 from router.relay import BrokenAnswerError, ReplicaFailedError, relay
 from router.trunks import Trunks
 from router.turns import Turn, Turns
@@ -163,8 +164,8 @@ class RouterApp:
         self, exchange: Exchange, client: Client, body: Body, turns: Turns, story: Story | None
     ) -> None:
         await self._require_ready(turns, body.model)
-        turn = turns.submit(client, len(body.data), body.priority, story)
-        exchange.in_line(turn.request)
+        turn = turns.submit(client, len(body.data), body.priority, body.max_output, story=story)
+        exchange.in_line(turn)
         exchange.on_stream = lambda waited_s: self.meter.first_token(body.model, waited_s)
         outcome = "failed"
         try:
@@ -190,13 +191,14 @@ class RouterApp:
     async def _wait_and_relay(
         self, exchange: Exchange, turns: Turns, turn: Turn, body: Body
     ) -> None:
+        max_wait_s = turn.client.max_wait_s(self.limits.max_wait_s)
         for _ in range(GRANT_ATTEMPTS):
             try:
-                async with asyncio.timeout(self.limits.max_wait_s):
+                async with asyncio.timeout(max_wait_s):
                     await turn.grant
             except TimeoutError:
                 raise unavailable(
-                    f"no turn within {self.limits.max_wait_s:g} s: the cluster is overloaded", 10
+                    f"no turn within {max_wait_s:g} s: the cluster is overloaded", 10
                 ) from None
             grant = turn.grant.result()
             self.meter.waited(body.model, exchange.waited())
@@ -213,6 +215,8 @@ class RouterApp:
             try:
                 whole = await self._relay(exchange, grant.url, token, turns, body=body, turn=turn)
                 exchange.broken = not whole
+                if whole:
+                    turns.ended(turn)
                 return
             except ReplicaFailedError as error:
                 logger.warning("replica %s failed, asking another: %s", grant.replica, error)
@@ -319,14 +323,16 @@ class Exchange:
         self.at, self.born = time.time(), time.monotonic()
         self.status: int | None = None
         self.broken = False  # the answer was cut off
+        self._turn: Turn | None = None
         self._queued = 0.0
         self._waited_s: float | None = None
         self._stream_to_come = False
         self.on_stream: Callable[[float], None] | None = None  # told when the first bytes come
 
-    def in_line(self, request_id: str) -> None:
+    def in_line(self, turn: Turn) -> None:
         """It waits for its turn, under an id that its replica knows, too."""
-        self.request_id = request_id
+        self._turn = turn
+        self.request_id = turn.request
         self._queued = time.monotonic()
 
     def waited(self) -> float:
@@ -371,6 +377,8 @@ class Exchange:
         if self._waited_s is not None:
             waited = b"%d" % round(self._waited_s * 1000)
             headers.append((b"x-fairlane-queue-wait-ms", waited))
+        if self._turn is not None:
+            headers += rate_headers(self._turn.rates)
         return headers
 
     async def answer(

@@ -26,6 +26,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 from fairness.groups import Group
+from fairness.limits import Rates
 from fairness.observe.call_meter import CallMeter
 from fairness.store.breaker import BreakerOpenError
 from fairness.store.coalescer import Coalescer
@@ -49,6 +50,7 @@ from router.errors import ApiError, unavailable
 from router.explain.following import Following
 from router.explain.story import Story
 from router.limits import QueueLimits
+from router.rate_limits import limit_reached
 from router.stand_in import Ask, StandIn
 
 logger = logging.getLogger(__name__)
@@ -62,26 +64,45 @@ LEAVE_S = 1.0  # for the last word to the store
 
 
 class Turn:
-    """One request's place in the global queue. Await `grant`."""
+    """One request's place in the global queue. Await `grant`, which is an ApiError 429 if a limit
+    is reached.
+
+    admitted: let in, on terms. rates: of its limits, once it was let in or refused.
+    """
 
     __slots__ = (
+        "admitted",
         "asked",
         "attempt",
         "client",
         "failed",
         "grant",
+        "max_output",
         "priority",
+        "rates",
         "request",
         "size",
         "story",
     )
 
-    def __init__(self, request: str, client: Client, size: int, priority: int, now: float) -> None:
+    def __init__(
+        self,
+        request: str,
+        client: Client,
+        size: int,
+        *,
+        priority: int,
+        max_output: int | None,
+        now: float,
+    ) -> None:
         self.request = request
         self.client = client
         self.size = size
         self.priority = priority
+        self.max_output = max_output
         self.asked = now
+        self.admitted = False
+        self.rates: Rates | None = None
         self.attempt = 0  # at least the number of its last lease
         self.failed: set[str] = set()
         self.story: Story | None = None
@@ -224,12 +245,20 @@ class Turns:
         return await self._queue.used_on(day, clients)
 
     def submit(
-        self, client: Client, size: int, priority: int = 0, story: Story | None = None
+        self,
+        client: Client,
+        size: int,
+        priority: int = 0,
+        max_output: int | None = None,
+        *,
+        story: Story | None = None,
     ) -> Turn:
         """Stand in line with a body of `size` bytes, before the client's other requests of larger
-        priority. story: written on from here. Raises ApiError 429 when the line is full."""
+        priority. max_output: tokens that the answer may have, None: unknown. story: written on from
+        here. Raises ApiError 429 when this router's line is full."""
         self._check_limits(client.name, size)
-        turn = Turn(f"{self._life}-{next(self._numbers)}", client, size, priority, self._now())
+        name = f"{self._life}-{next(self._numbers)}"
+        turn = Turn(name, client, size, priority=priority, max_output=max_output, now=self._now())
         if story is not None:
             turn.story = story
             self.following.begin(story, turn.request, degraded=self.degraded)
@@ -260,6 +289,13 @@ class Turns:
             turn.story.answer()
         if not self.degraded:
             self._in_store.discard(turn.request)
+
+    def ended(self, turn: Turn) -> None:
+        """The answer has come to its end; its replica will say what it took."""
+        if turn.admitted and any(limits.concurrency for limits in turn.client.levels):
+            call = self._next_call()
+            call.ended(turn.request)
+            self._tell(call)
 
     def leave(self, turn: Turn) -> None:
         """The request is over. If no answer had begun, it leaves the queue; free, unless the
@@ -331,6 +367,7 @@ class Turns:
             attempt=turn.attempt,
             priority=turn.priority,
             groups=(Group(f"{group.name}/", group.weight) for group in client.groups),
+            terms=client.terms(turn.max_output, admitted=turn.admitted),
         )
         if turn.story is not None:
             self.following.ask(turn.story, call, degraded=self.degraded)
@@ -419,6 +456,7 @@ class Turns:
                 self._became_ready.set()
             else:
                 self._became_ready.clear()
+        self._on_rates(reply)
         self._on_grants(reply.grants)
         self._on_gone(reply.gone)
         self._on_explained(reply)
@@ -432,6 +470,7 @@ class Turns:
             self._send_submit(turn)
 
     def _on_stand_in(self, reply: Reply) -> None:
+        self._on_rates(reply)
         self._on_grants(reply.grants)
         self._on_gone(reply.gone)
         self._on_explained(reply)
@@ -439,6 +478,19 @@ class Turns:
     def _on_explained(self, reply: Reply) -> None:
         if reply.standings or reply.ends:
             self.following.heed(reply)
+
+    def _on_rates(self, reply: Reply) -> None:
+        """Heed what became of requests with limits: let in, or refused."""
+        for request, rates in reply.rates.items():
+            turn = self._turns.get(request)
+            if turn is None:
+                continue
+            turn.rates = rates
+            refusal = reply.refused.get(request)
+            turn.admitted = refusal is None
+            if refusal is not None and not turn.grant.done():
+                self.answered(turn)  # nothing of it waits, neither here nor there
+                turn.grant.set_exception(limit_reached(refusal))
 
     def _on_gone(self, gone: Iterable[str]) -> None:
         for request in gone:

@@ -16,6 +16,11 @@ failover, an empty restart, or it took the sender for dead and swept it). It say
 leases with their totals and its clients' counters, which merge by max (`resync_*`).
 
 Every call is also its sender's heartbeat.
+
+**Limits** (`fairness.limits`). What a submit has reserved is kept with its request, and is settled
+where the request ends, in the same call: cancelled, settled, swept, taken back. So no death of a
+sender leaves anything reserved. What a store has forgotten is reserved by nobody: buckets are then
+full, and a lease that is resynced counts for no limit.
 """
 
 from __future__ import annotations
@@ -26,6 +31,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from fairness.cost import ServiceCost
 from fairness.groups import ROOT, Group
+from fairness.limits import Rates, Refusal, Terms
 from fairness.policy import policy as policy_named
 from fairness.prediction import Prediction
 from fairness.store.explain import Choice, End, Standing
@@ -112,22 +118,31 @@ class Call:
         attempt: int = 0,
         priority: int = 0,
         groups: Iterable[Group] = (),
+        terms: Terms | None = None,
     ) -> None:
         """Router: stand in the client's line. O(log waiting), for each level of groups.
 
         attempt: larger than that of any lease of this request, when it is submitted anew.
         priority: from -`PRIORITY_LIMIT` to it. The smaller goes before the client's other requests,
         and before nobody else's. groups: those that the client stands in from now on, the outermost
-        first; weights hold from now on. Who moves is a newcomer there.
+        first; weights hold from now on. Who moves is a newcomer there. terms: the limits of the
+        client and of these groups: `Reply.rates` tells how it stands, and `Reply.refused` that
+        it was not let in.
         """
+        verb = ("submit",) if terms is None else ("submit_limited", terms.text())
         self.verbs.append(
-            ("submit", request, client, weight, body_bytes, attempt, priority, *_flat(groups))
+            (*verb, request, client, weight, body_bytes, attempt, priority, *_flat(groups))
         )
 
     def cancel(self, request: str) -> None:
         """Router: the client left before an answer began. Free, but for what a replica says it
         has computed already. O(log waiting)."""
         self.verbs.append(("cancel", request))
+
+    def ended(self, request: str) -> None:
+        """Router: its answer has come to its end, so it is in flight no more, though its replica
+        has not settled it yet. O(levels); without limits, nothing."""
+        self.verbs.append(("ended", request))
 
     def requeue(self, lease: str) -> None:
         """Router: the replica failed before the first byte; back to the old place, refunded."""
@@ -233,7 +248,8 @@ class Reply:
     this replica that it has not confirmed. unknown: leases it spoke of that the queue does not know
     and that are not over: resync them from zero, then say it again. lost: the queue has forgotten
     something this sender told it: resync everything. pool: None when the call was no heartbeat.
-    standings, ends: see `Call.explain`, `Call.ends`.
+    standings, ends: see `Call.explain`, `Call.ends`. rates: of the requests submitted on terms,
+    also of the `refused`, which do not wait.
     """
 
     grants: tuple[Grant, ...] = ()
@@ -245,6 +261,8 @@ class Reply:
     pool: PoolState | None = None
     standings: dict[str, Standing] = field(default_factory=dict)
     ends: tuple[End, ...] = ()
+    refused: dict[str, Refusal] = field(default_factory=dict)
+    rates: dict[str, Rates] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from fairness.groups import ROOT, Group
+from fairness.limits import Rates, Refusal, parse_terms
 from fairness.lowest_first import LowestFirst
 from fairness.prediction import PoolAverage
 from fairness.store.contract import (
@@ -35,6 +36,7 @@ from fairness.store.contract import (
     Usage,
 )
 from fairness.store.explain import AHEAD_NAMED, Choice, End, Place, Standing
+from fairness.store.memory_limits import Held, Level, Meters
 from fairness.store.memory_tree import Client, GroupNode, Tree
 from fairness.store.memory_usage import UsageByDay
 from fairness.store.usage import DAY_MS, LastDays, Used
@@ -66,6 +68,7 @@ class _Request:
     arrived: bool = False
     explained: bool = False
     choice: tuple[int, int, str] = (0, 0, "")  # of the grant being made
+    held: Held | None = None
 
     @property
     def lease(self) -> str:
@@ -104,6 +107,8 @@ class _Answer:
     counters: dict[str, None] = field(default_factory=dict)  # a set that keeps its order
     unknown: list[str] = field(default_factory=list)
     pool: PoolState | None = None
+    refused: dict[str, Refusal] = field(default_factory=dict)
+    rates: dict[str, Rates] = field(default_factory=dict)
     published: dict[str, list[Grant]] = field(default_factory=dict)
     stand_asked: list[str] = field(default_factory=list)
     ends: tuple[End, ...] = ()
@@ -149,6 +154,7 @@ class MemoryPool:
         self._reasons: set[str] = set()
         self._requests: dict[str, _Request] = {}
         self._tree = Tree(settings.burst)
+        self.meters = Meters()
         self.usage = UsageByDay(settings.usage_retention_days)
         self._lines: dict[str, LowestFirst[str, tuple[int, int]]] = {}
         self._arrivals = LowestFirst(self._seq_of)
@@ -209,6 +215,8 @@ class MemoryPool:
                 if entry is not None and entry.replica is None
             },
             ends=now.ends,
+            refused=now.refused,
+            rates=now.rates,
         )
         for router, grants in now.published.items():
             self._publish(router, tuple(grants))
@@ -251,6 +259,10 @@ class MemoryPool:
             "void": sum(map(len, self._voids.values())),
             "running": sum(client.running for client in self._tree.clients.values()),
             "groups": sum(group.waiting + group.running for group in self._tree.groups.values()),
+            "meters": sum(
+                meter.in_flight + meter.queued + meter.bytes
+                for meter in self.meters.meters.values()
+            ),
         }
 
     # --- whose call it is (session.lua) -----------------------------------------------------
@@ -291,13 +303,41 @@ class MemoryPool:
         entry.attempt, entry.priority = int(attempt), int(priority)
         self._stand_in_line(known, entry, returning=True)
 
+    def _do_submit_limited(
+        self, terms: str, request: str, client: str, weight: float, body_bytes: int, *rest: Argument
+    ) -> None:
+        if self._now.repeated or request in self._requests:
+            return
+        now, size = self._now.now, int(body_bytes)
+        max_output, admitted, limits = parse_terms(terms)
+        nodes = (client, *map(str, rest[3::2]))
+        levels: list[Level] = [level for level in zip(nodes, limits, strict=True) if any(level[1])]
+        tokens = self._expected_tokens(size, max_output)
+        refusal = None if admitted else self.meters.refusal(levels, tokens, size, now)
+        if refusal is not None and refusal.name.startswith("queued") and len(self._load):
+            self._grant_all()  # they wait for nothing but the end of this call
+            refusal = self.meters.refusal(levels, tokens, size, now)
+        if refusal is not None:
+            self._now.refused[request] = refusal
+        else:
+            self._do_submit(request, client, weight, body_bytes, *rest)
+            entry = self._requests[request]
+            entry.held = self.meters.reserve(levels, tokens, now)
+            self.meters.queue(entry.held, 1, size, now)
+        self._now.rates[request] = self.meters.rates(levels, now)
+
+    def _do_ended(self, request: str) -> None:
+        entry = self._requests.get(request)
+        if entry is not None and entry.held is not None:
+            self.meters.end_flight(entry.held, self._now.now)
+
     def _do_cancel(self, request: str) -> None:
         entry = self._requests.get(request)
         if entry is None:
             return
         if entry.replica is None:
             self._dequeue(entry)
-            del self._requests[entry.id]
+            self._forget(entry, Usage())
         elif not entry.arrived:
             self._take_back(entry)
 
@@ -447,6 +487,7 @@ class MemoryPool:
     def _do_sweep(self) -> None:
         self._forgive_absence()
         self.usage.forget_old(self._now.today)
+        self.meters.tidy(self._now.now)
         silent = self._now.now - self._settings.sender_ttl_ms
         for kind, end in (("replica", self._sweep_replica), ("router", self._sweep_router)):
             dead = sorted((at, name) for name, at in self._heard[kind].items() if at <= silent)
@@ -469,7 +510,7 @@ class MemoryPool:
                 return
             if not self._awaited(entry.router):
                 self._dequeue(entry)
-                del self._requests[entry.id]
+                self._forget(entry, Usage())
                 continue
             replica = choose(entry)
             self._note_choice(entry, replica)
@@ -503,13 +544,10 @@ class MemoryPool:
 
     def _lease_to(self, replica: str, entry: _Request) -> None:
         cost = self._settings.cost
-        tokens = math.ceil(self._tokens_per_byte * entry.bytes)
         reserved = self._settings.prediction.of(
             self._tree.client(entry.client).outputs, self._output_average
         )
-        estimate = cost.input_weight * min(
-            tokens, tokens if self._longest is None else self._longest
-        )
+        estimate = cost.input_weight * self._expected_input(entry.bytes)
         estimate = estimate + cost.output_weight * reserved
         self._hold(entry, replica, entry.attempt + 1, estimate, reserved)
         self._replicas[replica].granted += 1
@@ -519,6 +557,14 @@ class MemoryPool:
         client = self._tree.client(entry.client)
         self.usage.of(client, self._now.today).waited += max(0, self._now.now - entry.queued)
         self._tree.add_service(client, estimate, entry.weight)
+
+    def _expected_input(self, size: int) -> int:
+        tokens = math.ceil(self._tokens_per_byte * size)
+        return tokens if self._longest is None else min(tokens, self._longest)
+
+    def _expected_tokens(self, size: int, max_output: int) -> int:
+        output = math.ceil(self._output_average.tokens)
+        return self._expected_input(size) + (output if max_output < 0 else min(output, max_output))
 
     def _remember_output(self, client: Client, output: int) -> None:
         window = self._settings.prediction.window
@@ -561,6 +607,8 @@ class MemoryPool:
         if line is None:
             line = self._lines[client.name] = LowestFirst(self._place_of)
         line.add(entry.id)
+        if entry.held is not None:
+            self.meters.queue(entry.held, 1, entry.bytes, self._now.now)
         self._arrivals.add(entry.id)
         self._routed.setdefault(entry.router, set()).add(entry.id)
         self._tree.begin_waiting(client, returning=returning)
@@ -568,6 +616,8 @@ class MemoryPool:
     def _dequeue(self, entry: _Request) -> None:
         client = self._tree.client(entry.client)
         self._lines[client.name].discard(entry.id)
+        if entry.held is not None:
+            self.meters.queue(entry.held, -1, entry.bytes, self._now.now)
         self._arrivals.discard(entry.id)
         self._routed[entry.router].discard(entry.id)
         if not self._routed[entry.router]:
@@ -575,6 +625,12 @@ class MemoryPool:
         self._tree.end_waiting(client)
         if not client.waiting:
             del self._lines[client.name]
+
+    def _forget(self, entry: _Request, usage: Usage) -> None:
+        """The request is over."""
+        if entry.held is not None:
+            self.meters.settle(entry.held, usage.input + usage.output, self._now.now)
+        del self._requests[entry.id]
 
     def _set_credits(self, replica: str, credits: int) -> None:
         self._replicas[replica].credits = credits
@@ -655,7 +711,7 @@ class MemoryPool:
         self._set_charge(entry, usage, self._service(usage))
         self._count_request(self._tree.client(entry.client), usage)
         self._release(entry)
-        del self._requests[entry.id]
+        self._forget(entry, usage)
         self._now.counters[entry.client] = None
 
     def _confirm(self, payer: tuple[float, str] | None, usage: Usage) -> None:
@@ -667,6 +723,8 @@ class MemoryPool:
         self._tree.add_service(client, service, weight)
         self._count_usage(client, usage, Usage())
         self._count_request(client, usage)
+        for node in self._tree.with_groups(client):
+            self.meters.pay(node.name, usage.input + usage.output, self._now.now)
         self._now.counters[name] = None
 
     def _refund(self, entry: _Request) -> None:
@@ -693,7 +751,7 @@ class MemoryPool:
         self._refund(entry)
         self._void(entry, (entry.weight, entry.client))
         self._release(entry)
-        del self._requests[entry.id]
+        self._forget(entry, Usage())
 
     def _describe(self, entry: _Request) -> Grant:
         assert entry.replica is not None
@@ -780,7 +838,7 @@ class MemoryPool:
         for request in sorted(self._routed.get(name, ()))[:SWEEP_LIMIT]:
             entry = self._requests[request]
             self._dequeue(entry)
-            del self._requests[entry.id]
+            self._forget(entry, Usage())
         if name not in self._routed:
             self._forget_sender("router", name)
 

@@ -22,6 +22,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.typing import EncodableT
 
 from fairness.groups import ROOT, Group, parent_of_group
+from fairness.limits import Rates, Refusal
 from fairness.store.connection import SCHEMA
 from fairness.store.contract import (
     Call,
@@ -55,14 +56,13 @@ RARE_VERBS = (
     "undo", "cancel", "requeue", "reconcile", "policy", "resync", "sweep", "leave", "pool",
     "ends",
 )  # fmt: skip
-CALL = ("grant", "call")
 
 
 @cache
 def script_text() -> str:
     """The whole script. Every call makes its functions anew, hence the two functions around them:
 
-    - Those of rare verbs are made when the first such verb is met (call.lua).
+    - Those of rare verbs, and of limits, are made when the first such verb is met (call.lua).
     - A variable of an enclosing function is bound at once; one of the same function, after a
       search among all that were bound before. So what builds on the state is a function within
       (which may name 60 variables from outside).
@@ -75,7 +75,11 @@ def script_text() -> str:
             "local function define_rare_verbs()",
             *(_part(name) for name in RARE_VERBS),
             "end",
-            *(_part(name) for name in CALL),
+            _part("grant"),
+            "local function define_limits()",
+            _part("limits"),
+            "end",
+            _part("call"),
             "end)()",
         )
     )
@@ -86,7 +90,7 @@ def _part(name: str) -> str:
 
 
 def _decode(raw: Any) -> Reply:
-    grants, gone, counters, voided, unknown, pool, (lost,), standings, ends = raw
+    grants, gone, counters, voided, unknown, pool, (lost,), standings, ends, refused, rates = raw
     return Reply(
         grants=_grants(grants),
         gone=tuple(gone),
@@ -97,6 +101,13 @@ def _decode(raw: Any) -> Reply:
         pool=_pool(pool) if pool else None,
         standings={standings[i]: _standing(standings[i + 1]) for i in range(0, len(standings), 2)},
         ends=tuple(map(_end, ends)),
+        refused={
+            request: Refusal(node, name, *numbers)
+            for request, node, name, *numbers in zip(*[iter(refused)] * 6, strict=True)
+        },
+        rates={
+            request: Rates.of(numbers) for request, *numbers in zip(*[iter(rates)] * 7, strict=True)
+        },
     )
 
 

@@ -365,7 +365,7 @@ async def test_a_router_that_does_without_the_store_tells_its_own(server_url: st
             "router-0", "tiny", alice, "/v1/completions", 40, 0, "x", now, time.time(),
             lambda story: finished.set(), kept=True,
         )  # fmt: skip
-        turn = turns.submit(alice, 40, 0, story)
+        turn = turns.submit(alice, 40, story=story)
         grant = await turn.grant
         token = GrantToken(grant.lease, "alice", grant.replica, 0, counter=grant.counter)
         usage = await alone.replicas[grant.replica].serve(token, 3)

@@ -28,6 +28,7 @@ from hypothesis.stateful import (
 
 from fairness.cost import ServiceCost
 from fairness.groups import Group
+from fairness.limits import Limits, Terms
 from fairness.policy import POLICIES
 from fairness.prediction import PREDICTORS, Prediction
 from fairness.store.connection import connect
@@ -45,7 +46,7 @@ from fairness.store.contract import (
 from fairness.store.memory_store import MemoryPool, MemoryQueue
 from fairness.store.redis_store import RedisQueue
 from fairness.store.usage import DAY_MS, DailyUsage, Used
-from tests.integration.stores import POOL, PREFIX, Clock
+from tests.integration.stores import POOL, PREFIX, Clock, stored_meters, telling
 
 pytestmark = pytest.mark.integration
 
@@ -60,6 +61,13 @@ GROUPS = [(), (), (A,), (A, A1), (A, A2), (B,), (Group("b/", 2.0),)]
 request_ids = st.sampled_from(REQUESTS)
 usages = st.builds(Usage, st.integers(0, 90), st.integers(0, 9), st.integers(0, 60))
 weights = st.sampled_from([1, 2, 0.3])
+LIMITS = [
+    Limits(),
+    Limits(requests_per_minute=7),
+    Limits(tokens_per_minute=131, concurrency=4),
+    Limits(requests_per_minute=30, tokens_per_minute=90, queued_requests=3),
+    Limits(concurrency=3, queued_bytes=500),
+]
 
 
 class Both(RuleBasedStateMachine):
@@ -125,6 +133,7 @@ class Both(RuleBasedStateMachine):
                 st.sampled_from([0, 0, -1, PRIORITY_LIMIT]),
                 st.sampled_from(GROUPS),
                 st.sampled_from([None, False, True]),
+                st.sampled_from([None, None, *range(8)]),
             ),
             min_size=1,
             max_size=5,
@@ -133,15 +142,18 @@ class Both(RuleBasedStateMachine):
     )
     def submit(self, router: Sender, requests: list[Any], heard: bool) -> None:
         call = Call()
-        for request, client, weight, size, priority, groups, explain in requests:
-            call.submit(request, client, weight, size, priority=priority, groups=groups)
+        for request, client, weight, size, priority, groups, explain, seed in requests:
+            call.submit(
+                request, client, weight, size, priority=priority, groups=groups,
+                terms=some_terms(seed, 1 + len(groups)),
+            )  # fmt: skip
             if explain is not None:
                 call.explain(request, standing=explain)
         self.send(router, call, heard)
 
     @rule(
         router=st.sampled_from(ROUTERS),
-        verb=st.sampled_from(["cancel", "reconcile", "requeue"]),
+        verb=st.sampled_from(["cancel", "reconcile", "requeue", "ended"]),
         data=st.data(),
         heard=st.booleans(),
     )
@@ -286,6 +298,9 @@ class Both(RuleBasedStateMachine):
         assert self.memory.clients() == real
         of_groups = self.loop.run_until_complete(self.store.groups())
         assert self.memory.groups() == of_groups
+        meters = self.loop.run_until_complete(stored_meters(self.redis))
+        ours = telling(self.memory.meters.meters, self.clock)
+        assert ours == telling(meters, self.clock)
 
     @rule()
     def same_usage(self) -> None:
@@ -293,6 +308,14 @@ class Both(RuleBasedStateMachine):
         ours = MemoryQueue(self.settings, self.clock)
         ours.pool = self.memory
         assert self.loop.run_until_complete(every_day(ours, self.clock)) == real
+
+
+def some_terms(seed: int | None, levels: int) -> Terms | None:
+    """Limits for so many levels; None: for none."""
+    if seed is None:
+        return None
+    limits = (LIMITS[(seed * 3 + level) % len(LIMITS)] for level in range(levels))
+    return Terms(tuple(limits), None if seed % 3 else 20, admitted=seed == 7)
 
 
 async def every_day(queue: GlobalQueue, clock: Clock) -> list[dict[str, Used]]:
@@ -330,9 +353,11 @@ def test_a_long_history_of_one_seed(server_url: str) -> None:
             if sender.kind == "router":
                 client = random_.choice(CLIENTS)
                 groups = (A, (A1, A2)[len(client) % 2]) if random_.random() < 0.9 else ()
-                call.submit(f"q{step}-{len(call)}", client, 1, 100, groups=groups)
+                terms = some_terms(random_.choice((None, *range(8))), 1 + len(groups))
+                name = f"q{step}-{len(call)}"
+                call.submit(name, client, 1, 100, groups=groups, terms=terms)
                 if random_.random() < 0.5:
-                    call.explain(f"q{step}-{len(call) - 1}", standing=random_.random() < 0.5)
+                    call.explain(name, standing=random_.random() < 0.5)
                 if random_.random() < 0.2:
                     call.cancel(f"q{step - random_.randint(1, 9)}-0")
             elif machine.leases:

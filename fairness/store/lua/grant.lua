@@ -22,9 +22,11 @@ local function awaited(router)
   return heard and NOW - tonumber(heard) <= SENDER_TTL / 3 or false
 end
 
+local published = {} -- router -> its grants, made in this call of another
+
 local function grant_all()
   local next_request, choose = orders[pool.policy], placements[PLACEMENT]
-  local alive, published = {}, {}
+  local alive = {}
   while loads:lowest() do
     local request = next_request()
     if not request then break end
@@ -32,7 +34,7 @@ local function grant_all()
     if alive[router] == nil then alive[router] = awaited(router) end
     if not alive[router] then
       dequeue(client, request)
-      requests:delete(request.id)
+      over(request, 0)
     else
       lease_to(choose(request), client, request)
       local list = reply.grants
@@ -43,5 +45,4 @@ local function grant_all()
       describe(list, request)
     end
   end
-  return published
 end

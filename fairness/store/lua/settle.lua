@@ -19,7 +19,7 @@ local function settle(request, input, cached, output)
   set_charge(client, request, input, cached, output, service)
   count_request(client, input)
   release(client, request)
-  requests:delete(request.id)
+  over(request, input + output)
   reply.counters[request.client] = true
   return client
 end
@@ -33,10 +33,11 @@ local function confirm(lease, payer, input, cached, output)
   add_service(client, service, tonumber(weight))
   count_usage(client, input, cached, output, service)
   count_request(client, input)
+  limits.pay(client, input + output)
   reply.counters[name] = true
 end
 
-speaks_of.settle = {lease = 1}
+speaks_of.settle = {lease = 1, ends = true}
 verbs.settle = function(lease, input, cached, output)
   input, cached, output = tonumber(input), tonumber(cached), tonumber(output)
   local void = voids_of(SENDER):get(lease)

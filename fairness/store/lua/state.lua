@@ -12,7 +12,7 @@
 -- sender was heard of, or leaves, is noted at once, and a sweep, which looks at whole sets, writes
 -- what came before it.
 --
--- KEYS[1]  prefix, "fairlane:4:{pool}"; every other key is derived from it and
+-- KEYS[1]  prefix, "fairlane:5:{pool}"; every other key is derived from it and
 --          shares its hash tag, so that a pool lives on one Cluster node.
 -- ARGV     header (below), then verbs with their arguments (call.lua).
 -- Units    time: milliseconds of the server's clock; counters: service / weight.
@@ -24,6 +24,7 @@
 -- ..:reasons           set     why the policy was set, each heeded once
 -- ..:clients           hash    client -> record: counter, what waits, runs and was used; for good
 -- ..:groups            hash    group -> record; for good
+-- ..:meters            hash    client or group with limits -> record (limits.lua); until it is full and idle
 -- ..:usage:DAY         hash    client -> what it used on a day that is over for it; from oldest_day on
 -- ..:requests          hash    request -> record; until it ends
 -- ..:offers            hash    replica -> record: its last offer

@@ -41,7 +41,7 @@ local function sweep_router(router)
   for _, id in ipairs(some(key_of('routed', router))) do -- leases end by their replica or as unseen
     local request = requests:get(id)
     dequeue(clients:get(request.client), request)
-    requests:delete(id)
+    over(request, 0)
   end
   write_and_forget()
   if call('EXISTS', key_of('routed', router)) == 0 then forget_sender(ROUTERS, router) end
@@ -73,6 +73,7 @@ verbs.sweep = function()
   write_and_forget()
   forgive_absence()
   forget_old_days()
+  limits.tidy()
   local silent = NOW - SENDER_TTL
   for _, replica in ipairs(call('ZRANGEBYSCORE', REPLICAS, '-inf', silent, 'LIMIT', 0, 4)) do sweep_replica(replica) end
   for _, router in ipairs(call('ZRANGEBYSCORE', ROUTERS, '-inf', silent, 'LIMIT', 0, 4)) do sweep_router(router) end

@@ -26,5 +26,5 @@ local function take_back(request)
   refund(client, request)
   void(request, text(request.weight) .. ' ' .. request.client)
   release(client, request)
-  requests:delete(request.id)
+  over(request, 0)
 end
