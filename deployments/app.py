@@ -17,6 +17,7 @@ from deployments.embedded_store import EmbeddedStore
 from deployments.live import live_settings
 from deployments.tiny_model import ensure_tiny_model
 from fairness.store.settings import StoreSettings
+from replicas.neighbours import NeighbourSettings
 from replicas.queue_link import LinkSettings
 from replicas.server import FairLLMServer, ReplicaSettings
 from router.server import Router, RouterSettings
@@ -100,6 +101,7 @@ def _pool(pool: PoolConfig, config: AppConfig, store: StoreSettings) -> Applicat
         lookahead=pool.lookahead,
         drain_s=pool.drain_s,
         link=LinkSettings(charge_interval_s=pool.charge_interval_s),
+        neighbours=_neighbours(pool, config),
     )
     return build_llm_deployment(
         LLMConfig(**llm),
@@ -111,6 +113,17 @@ def _pool(pool: PoolConfig, config: AppConfig, store: StoreSettings) -> Applicat
             "graceful_shutdown_timeout_s": pool.drain_s + 10,
             "graceful_shutdown_wait_loop_s": 0.1,
         },
+    )
+
+
+def _neighbours(pool: PoolConfig, config: AppConfig) -> tuple[NeighbourSettings, ...]:
+    """The other pools, if what is used here counts there."""
+    if not config.across_pools.enabled:
+        return ()
+    return tuple(
+        NeighbourSettings(other.model_id, pool.price / other.price, config.across_pools.debt)
+        for other in config.pools
+        if other is not pool
     )
 
 

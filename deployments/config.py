@@ -422,6 +422,12 @@ class PoolConfig(Strict):
     charge_interval_s: float = Field(
         default=0.1, gt=0, description="Seconds between two reports of charges."
     )
+    price: float = Field(
+        default=1.0,
+        gt=0,
+        description="Price of a unit of service in this pool, next to those of the other pools; "
+        "means something with `across_pools.enabled`.",
+    )
 
     @property
     def model_id(self) -> str:
@@ -440,6 +446,22 @@ class PoolConfig(Strict):
         if not isinstance(loading, dict) or not loading.get("model_id"):
             raise ValueError("give llm.model_loading_config.model_id, the name clients ask for")
         return llm
+
+
+class AcrossPoolsConfig(Strict):
+    """Fairness over all pools together."""
+
+    enabled: bool = Field(
+        default=False,
+        description="What a client receives in one pool counts in all of them, by `pools[].price`; "
+        "else each pool is fair by itself. See [pools](pools.md#fairness-across-pools).",
+    )
+    debt: float = Field(
+        default=400_000.0,
+        ge=0,
+        description="Service a live replica of a pool by which what a client of weight 1 had in "
+        "other pools puts it behind those who wait there, at most.",
+    )
 
 
 class LiveConfig(Strict):
@@ -563,6 +585,9 @@ class AppConfig(LiveConfig):
     usage: UsageConfig = Field(
         default=UsageConfig(), description="What is kept of what clients use."
     )
+    across_pools: AcrossPoolsConfig = Field(
+        default=AcrossPoolsConfig(), description="Fairness over all pools together."
+    )
     pools: tuple[PoolConfig, ...] = Field(
         min_length=1, description="The models, each with its replicas."
     )
@@ -572,6 +597,13 @@ class AppConfig(LiveConfig):
     def _no_model_twice(cls, pools: tuple[PoolConfig, ...]) -> tuple[PoolConfig, ...]:
         for problem in _twice("pools", "model", [pool.model_id for pool in pools]):
             raise ValueError(f"{problem.what}; {problem.mend}")
+        names = {pool.deployment_name: pool.model_id for pool in pools}
+        for pool in pools:
+            if pool.model_id != names[pool.deployment_name]:
+                raise ValueError(
+                    f"{pool.model_id} and {names[pool.deployment_name]} are one name to Serve, "
+                    f"{pool.deployment_name}; rename one of them"
+                )
         return pools
 
     def live(self) -> dict[str, Any]:

@@ -30,6 +30,7 @@ from replicas.engine import FairVLLMEngine
 from replicas.grant_check import GrantCheck
 from replicas.identity import bind_identity
 from replicas.lease_book import LeaseBook
+from replicas.neighbours import Neighbour, Neighbours, NeighbourSettings
 from replicas.queue_link import LinkSettings, QueueLink
 from replicas.stand_in import Shares
 from replicas.trunk_server import TrunkServer
@@ -44,7 +45,8 @@ SETTLE_S = 2.0  # to settle streams that were cut because draining took too long
 class ReplicaSettings:
     """pool: the model's name. lookahead: requests kept waiting here to hide a round trip.
 
-    drain_s: how long a leaving replica lets its streams go on.
+    drain_s: how long a leaving replica lets its streams go on. neighbours: pools that are told what
+    clients receive here.
     """
 
     pool: str
@@ -52,6 +54,7 @@ class ReplicaSettings:
     lookahead: int = 4
     drain_s: float = 600.0
     link: LinkSettings = field(default_factory=LinkSettings)
+    neighbours: tuple[NeighbourSettings, ...] = ()
 
 
 class StepListener:
@@ -129,6 +132,7 @@ class FairLLMServer(LLMServer):
             on_loss=key.share,
             on_lag=_lag_gauges(settings.pool),
         )
+        self._neighbours = await self._meet_neighbours(name)
         shares = Shares(self._book, longest, asyncio.get_running_loop().time)
         door = GrantCheck(
             await self.__serve_build_asgi_app__(),
@@ -140,7 +144,7 @@ class FairLLMServer(LLMServer):
         )
         self._port = TrunkServer(door, door.admit)
         await self._port.listen(listener)
-        self._linking = asyncio.create_task(self._link.run())
+        self._linking = asyncio.create_task(self._keep_linked())
         gc.collect()
         gc.freeze()  # what was loaded until now stays: the collector need not look at it again
         logger.info("replica %s serves %s on %s:%s", name, settings.pool, host, port)
@@ -148,7 +152,7 @@ class FairLLMServer(LLMServer):
     async def check_health(self) -> None:
         """Fail when the engine, the port or the link is gone; Serve then restarts the replica."""
         if self._linking.done():
-            raise RuntimeError(f"the replica's link to the global queue ended: {self._linking}")
+            raise RuntimeError(f"the replica's link to the global queues ended: {self._linking}")
         if not self._port.serving:
             raise RuntimeError("the replica's port is closed")
         await super().check_health()
@@ -172,9 +176,30 @@ class FairLLMServer(LLMServer):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(SETTLE_S):
                     await self._link.drain()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_S):
+                await self._neighbours.drain()
         self._linking.cancel()
         await self._link.leave()
         logger.info("drained")
+
+    async def _meet_neighbours(self, name: str) -> Neighbours:
+        settings, interval_s = self._settings, self._settings.link.charge_interval_s
+        neighbours = [
+            Neighbour(
+                name,
+                await LocatedQueue.open(self._store, neighbour.pool, settings.queue),
+                neighbour,
+                interval_s,
+            )
+            for neighbour in settings.neighbours
+        ]
+        return Neighbours(self._book, settings.queue.cost, neighbours, interval_s)
+
+    async def _keep_linked(self) -> None:
+        async with asyncio.TaskGroup() as links:
+            links.create_task(self._link.run())
+            links.create_task(self._neighbours.run())
 
     def _step_done(self) -> None:
         # Steps are heard before the link is made, and outside any lease.
