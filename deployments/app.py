@@ -24,6 +24,7 @@ from router.server import Router, RouterSettings
 
 SCHEDULER = "replicas.scheduler.FairScheduler"
 TINY = "tiny"
+ADAPTERS_IN_A_BATCH = 4  # unless `max_loras` says otherwise; each has its place in GPU memory
 
 
 def build(args: AppConfig) -> Application:
@@ -51,6 +52,7 @@ def _store(config: AppConfig) -> StoreSettings:
 def _router(config: AppConfig, store: StoreSettings, pools: list[Application]) -> Application:
     settings = RouterSettings(
         pools=tuple(pool.model_id for pool in config.pools),
+        adapters={name: pool.model_id for pool in config.pools for name in pool.adapters},
         policy=config.policy,
         build=secrets.token_hex(8),  # Serve builds anew only when `args` have changed
         queue=config.queue_settings(),
@@ -87,6 +89,8 @@ def _pool(pool: PoolConfig, config: AppConfig, store: StoreSettings) -> Applicat
     engine = llm.setdefault("engine_kwargs", {})
     engine["disable_log_stats"] = False  # the link listens to the steps
     engine["scheduler_cls"] = SCHEDULER
+    if pool.adapters:
+        _serve_adapters(pool, engine)
     given = engine.get("additional_config", {})
     engine["additional_config"] = given | {
         "fairlane": {
@@ -125,6 +129,18 @@ def _neighbours(pool: PoolConfig, config: AppConfig) -> tuple[NeighbourSettings,
         for other in config.pools
         if other is not pool
     )
+
+
+def _serve_adapters(pool: PoolConfig, engine: dict[str, Any]) -> None:
+    """Have vLLM load the adapters when it starts and keep all of them in the host's memory."""
+    count = len(pool.adapters)
+    engine["enable_lora"] = True
+    engine["lora_modules"] = [
+        {"name": name, "path": path, "base_model_name": pool.model_id}
+        for name, path in pool.adapters.items()
+    ]
+    engine.setdefault("max_loras", min(count, ADAPTERS_IN_A_BATCH))
+    engine.setdefault("max_cpu_loras", max(count, engine["max_loras"]))
 
 
 def _offline(llm: dict[str, Any]) -> dict[str, Any]:

@@ -428,6 +428,11 @@ class PoolConfig(Strict):
         description="Price of a unit of service in this pool, next to those of the other pools; "
         "means something with `across_pools.enabled`.",
     )
+    adapters: dict[str, str] = Field(
+        default={},
+        description="LoRA adapters of the model: the name that clients ask for -> a folder on each "
+        "node, or a name on the Hugging Face hub. See [pools](pools.md#lora-adapters).",
+    )
 
     @property
     def model_id(self) -> str:
@@ -595,7 +600,8 @@ class AppConfig(LiveConfig):
     @field_validator("pools")
     @classmethod
     def _no_model_twice(cls, pools: tuple[PoolConfig, ...]) -> tuple[PoolConfig, ...]:
-        for problem in _twice("pools", "model", [pool.model_id for pool in pools]):
+        models = [name for pool in pools for name in (pool.model_id, *pool.adapters)]
+        for problem in _twice("pools", "model", models):
             raise ValueError(f"{problem.what}; {problem.mend}")
         names = {pool.deployment_name: pool.model_id for pool in pools}
         for pool in pools:

@@ -11,7 +11,7 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -62,7 +62,8 @@ class Limits:
 
 @dataclass(slots=True)
 class RouterApp:
-    """The ASGI application. `turns`: pool (model) -> its queue."""
+    """The ASGI application. `turns`: pool (model) -> its queue. `adapters`: LoRA adapters, models
+    of their own to clients -> the pool that serves them."""
 
     name: str
     clients: Clients
@@ -72,6 +73,7 @@ class RouterApp:
     grant_ttl_s: float
     limits: Limits
     admin: Callable[[Scope, Receive, Send], Awaitable[None]] | None = None  # what is under /admin
+    adapters: Mapping[str, str] = field(default_factory=dict)
     started: int = field(default_factory=lambda: int(time.time()))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -107,7 +109,7 @@ class RouterApp:
                 await self._readyz(exchange)
             elif path == "/v1/models":
                 await self.clients.client(exchange.header("authorization"))
-                models = [self._model(name) for name in self.turns]
+                models = [self._model(name) for name in (*self.turns, *self.adapters)]
                 await exchange.answer({"object": "list", "data": models})
             elif path.startswith("/v1/models/"):
                 await self.clients.client(exchange.header("authorization"))
@@ -228,13 +230,14 @@ class RouterApp:
         )
 
     def _pool(self, model: str) -> Turns:
-        turns = self.turns.get(model)
+        turns = self.turns.get(self.adapters.get(model, model))
         if turns is None:
-            raise unknown_model(model, list(self.turns))
+            raise unknown_model(model, [*self.turns, *self.adapters])
         return turns
 
     def _model(self, name: str) -> dict[str, Any]:
-        return {"id": name, "object": "model", "created": self.started, "owned_by": "fairlane"}
+        card = {"id": name, "object": "model", "created": self.started, "owned_by": "fairlane"}
+        return card | {"parent": self.adapters[name]} if name in self.adapters else card
 
     async def _readyz(self, exchange: Exchange) -> None:
         pools = {name: len(turns.replicas) for name, turns in self.turns.items()}

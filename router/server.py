@@ -6,7 +6,7 @@ import gc
 import logging
 import secrets
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,7 +42,7 @@ class LiveSettings:
 
 @dataclass(frozen=True, slots=True)
 class RouterSettings:
-    """pools: names of the models served.
+    """pools: names of the models served. adapters: LoRA adapters -> the pool that has them.
 
     live: what Serve's `user_config` of the routers means; raises ValueError for an unsound one.
     build: names one build of the application, whose policy is to hold until an admin's next word.
@@ -58,6 +58,7 @@ class RouterSettings:
     admin_host: str = "127.0.0.1"
     admin_port: int | None = None
     fail_closed: bool = False
+    adapters: Mapping[str, str] = field(default_factory=dict)
 
 
 def show_audit() -> None:
@@ -128,6 +129,7 @@ class Router:
             settings.queue.grant_ttl_ms / 1000,
             live.limits,
             self._serve_admin if settings.admin_port is None else None,
+            settings.adapters,
         )
         self._app = app
         self._apply(live, app, directory)

@@ -18,6 +18,7 @@ import httpx
 import pytest
 
 ROOT = Path(__file__).parents[2]
+LOCAL = ROOT / "deployments" / "local.yaml"
 START_S = 400
 KEYS = {name: f"sk-local-{name}" for name in ("alice", "bob", "carol", "admin")}
 
@@ -78,9 +79,16 @@ def bearer(key: str | None) -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    """`fairlane serve` with local.yaml on a free port and data of its own."""
+def app(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
+    """`fairlane serve` with local.yaml on a free port and data of its own.
+
+    A test may give another configuration (`parametrize(..., indirect=True)`), as a function that
+    writes it into a folder. The application before ends first.
+    """
     port = free_port()
+    config = LOCAL
+    if hasattr(request, "param"):
+        config = request.param(tmp_path_factory.mktemp("config"))
     log = tmp_path_factory.mktemp("app") / "serve.log"
     environment = os.environ | {
         "FAIRLANE_HOME": str(tmp_path_factory.mktemp("home")),
@@ -90,7 +98,11 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
     environment.pop("REDIS_URL", None)
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "deployments.cli", "serve", "--port", str(port)],
+            [
+                *(sys.executable, "-m", "deployments.cli"),
+                *("serve", str(config)),
+                *("--port", str(port)),
+            ],
             cwd=ROOT,
             env=environment,
             stdout=output,

@@ -426,3 +426,28 @@ async def test_a_thousand_open_streams_lose_no_byte(setup: Setup) -> None:
         heard = await asyncio.gather(*(listen(http, path) for _ in range(STREAMS)))
         assert len(set(heard)) == STREAMS
         assert len(one.port._trunks) == 1
+
+
+async def test_an_adapter_is_a_model_served_by_its_pool(setup: Setup) -> None:
+    setup.app.adapters = {"poems": "tiny"}
+    bodies: list[bytes] = []
+
+    async def answer(request: Request) -> None:
+        bodies.append(request.body)
+        await fine(request)
+
+    poem = b'{"model": "poems", "messages": []}'
+    async with replica(setup, "replica-1", answer, 1):
+        answered = await setup.http.post("/v1/chat/completions", content=poem)
+        assert answered.status_code == 200
+    assert bodies == [poem]
+    assert [state.client for state in await setup.turns.clients()] == ["alice"]
+    listed = (await setup.http.get("/v1/models")).json()["data"]
+    assert [(card["id"], card.get("parent")) for card in listed] == [
+        ("tiny", None),
+        ("poems", "tiny"),
+    ]
+    assert (await setup.http.get("/v1/models/poems")).json()["parent"] == "tiny"
+    prose = await setup.http.post("/v1/chat/completions", json={**CHAT, "model": "prose"})
+    assert prose.status_code == 404
+    assert "tiny, poems" in prose.json()["error"]["message"]

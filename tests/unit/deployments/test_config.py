@@ -91,6 +91,7 @@ def test_clients_are_in_groups_outermost_first() -> None:
         ({"pools": [POOL, POOL]}, "same model"),
         ({"pools": [named("a/b"), named("a--b")]}, "one name to Serve"),
         ({"pools": [{**POOL, "price": 0}]}, "greater than 0"),
+        ({"pools": [{**POOL, "adapters": {"tiny": "/a"}}]}, "same model"),
         ({"pools": [POOL], "clients": [{"name": "a"}, {"name": "a"}]}, "same client"),
         (
             {"pools": [POOL], "clients": [{"name": n, "keys": ["k"]} for n in "ab"]},
