@@ -39,6 +39,7 @@ from router.limits import QueueLimits
 QUEUE = QueueLimits()  # the defaults
 CHECKOUT = Path(__file__).resolve().parents[1]
 EMBEDDED = "embedded"
+CONTENT_KINDS = frozenset({"text", "image", "audio", "video", "file", "input", "refusal"})
 
 
 def home() -> Path:
@@ -451,6 +452,16 @@ class PoolConfig(Strict):
         if not isinstance(loading, dict) or not loading.get("model_id"):
             raise ValueError("give llm.model_loading_config.model_id, the name clients ask for")
         return llm
+
+    @field_validator("adapters")
+    @classmethod
+    def _is_no_kind_of_content(cls, adapters: dict[str, str]) -> dict[str, str]:
+        if taken := sorted(CONTENT_KINDS.intersection(adapters)):
+            raise ValueError(
+                f"vLLM would use an adapter of the name {taken[0]!r} for every message with such "
+                "content, whatever model it asks for; choose another"
+            )
+        return adapters
 
 
 class AcrossPoolsConfig(Strict):

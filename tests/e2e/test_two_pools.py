@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ def two_pools(folder: Path) -> Path:
         f"cheap-{name}": str(write_tiny_adapter(folder / name, seed))
         for seed, name in enumerate(("poems", "law"))
     }
+    pools[0]["llm"]["engine_kwargs"]["max_loras"] = 1  # in a batch: they take turns
     args |= {"pools": pools, "across_pools": {"enabled": True}}
     path = folder / "two-pools.yaml"
     path.write_text(yaml.safe_dump(content))
@@ -87,6 +89,15 @@ def test_an_adapter_changes_what_the_model_says(app: App) -> None:
     assert len(set(texts.values())) == 3, texts
     count = app.post("/tokenize", {"model": "cheap-law", "prompt": "Hello"}).json()["count"]
     assert count == len("Hello")
+
+
+def test_adapters_that_do_not_fit_in_one_batch_take_turns(app: App) -> None:
+    models = ["cheap-poems", "cheap-law", "cheap"] * 6
+    clients = ["alice", "bob"] * 9
+    with ThreadPoolExecutor(len(models)) as threads:
+        answers = list(threads.map(lambda model, who: ask(app, model, who, 30), models, clients))
+    assert [answer["model"] for answer in answers] == models
+    assert {answer["usage"]["completion_tokens"] for answer in answers} == {30}
 
 
 def test_usage_is_told_by_model_and_adapters_count_as_theirs(app: App) -> None:

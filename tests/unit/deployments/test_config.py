@@ -92,6 +92,7 @@ def test_clients_are_in_groups_outermost_first() -> None:
         ({"pools": [named("a/b"), named("a--b")]}, "one name to Serve"),
         ({"pools": [{**POOL, "price": 0}]}, "greater than 0"),
         ({"pools": [{**POOL, "adapters": {"tiny": "/a"}}]}, "same model"),
+        ({"pools": [{**POOL, "adapters": {"image": "/a"}}]}, "choose another"),
         ({"pools": [POOL], "clients": [{"name": "a"}, {"name": "a"}]}, "same client"),
         (
             {"pools": [POOL], "clients": [{"name": n, "keys": ["k"]} for n in "ab"]},
