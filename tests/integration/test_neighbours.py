@@ -162,7 +162,8 @@ class Played:
     def __init__(self, chance: random.Random) -> None:
         self.book = LeaseBook(lookahead=2, slots=100)
         self._chance = chance
-        self._open: dict[Lease, Usage] = {}
+        self._open: dict[str, Lease] = {}
+        self._made: dict[str, Usage] = {}
         self._count = 0
         self.used: dict[str, float] = {}
 
@@ -172,16 +173,17 @@ class Played:
             self._count += 1
             client = chance.choice(["alice", "bob"])
             lease = self.book.open(GrantToken(f"r{self._count}.1", client, "r", 0, weight=2.0))
-            self._open[lease] = Usage(chance.randint(1, 50))
+            self._open[lease.name] = lease
+            self._made[lease.name] = Usage(chance.randint(1, 50))
         elif kind < 0.8:
-            lease = chance.choice(list(self._open))
-            self._open[lease] += (0, 0, chance.randint(0, 9))
-            self.book.update([(lease.name, 0, 1, *self._open[lease])])
+            name = chance.choice(list(self._open))
+            self._made[name] += (0, 0, chance.randint(0, 9))
+            self.book.update([(name, 0, 1, *self._made[name])])
         else:
             self.end(chance.choice(list(self._open)))
 
-    def end(self, lease: Lease) -> None:
-        told = self._open.pop(lease)
+    def end(self, name: str) -> None:
+        lease, told = self._open.pop(name), self._made.pop(name)
         if self._chance.random() < 0.3 and told.output:
             told += (0, 0, -1)  # a stop string
         call = EngineCall(told.input, outputs={0: told.output}, complete=True)
@@ -192,11 +194,8 @@ class Played:
         self.used[client] = self.used.get(client, 0.0) + ServiceCost().of(told.input, told.output)
 
     def end_all(self) -> None:
-        for lease in list(self._open):
-            self.end(lease)
-
-
-Lease.__hash__ = object.__hash__  # type: ignore[method-assign]
+        for name in list(self._open):
+            self.end(name)
 
 
 async def told_exactly(queue: Any, seed: int, rate: float) -> None:
