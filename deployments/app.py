@@ -23,6 +23,8 @@ from replicas.server import FairLLMServer, ReplicaSettings
 from router.server import Router, RouterSettings
 
 SCHEDULER = "replicas.scheduler.FairScheduler"
+AUTOSCALER = "replicas.autoscaling:ByBacklog"
+STOP_S = 10.0  # what a drained process may need besides
 TINY = "tiny"
 ADAPTERS_IN_A_BATCH = 4  # unless `max_loras` says otherwise; each has its place in GPU memory
 
@@ -60,16 +62,23 @@ def _router(config: AppConfig, store: StoreSettings, pools: list[Application]) -
         admin_host=config.admin.host,
         admin_port=config.admin.port,
         fail_closed=config.store.fail_closed,
+        top_clients=config.metrics.top_clients,
+    )
+    number = (
+        {"num_replicas": config.router.replicas}
+        if config.router.autoscaling is None
+        else {"autoscaling_config": config.router.autoscaling}
     )
     deployment = serve.deployment(Router).options(
+        **number,
         name="Router",
-        num_replicas=config.router.replicas,
         max_ongoing_requests=1_000_000,  # admission is ours
         ray_actor_options={
             "num_cpus": config.router.num_cpus,
             # One event loop instead of two: half the CPU a chunk.
             "runtime_env": {"env_vars": {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}},
         },
+        graceful_shutdown_timeout_s=config.router.drain_s + STOP_S,
         graceful_shutdown_wait_loop_s=0.1,
         logging_config={"enable_access_log": False},
         user_config={},  # a config file may give another: `Router.reconfigure`
@@ -86,6 +95,7 @@ def _pool(pool: PoolConfig, config: AppConfig, store: StoreSettings) -> Applicat
     # Ray's wrapping of vLLM's per-token metrics costs a fifth of the replica's event loop; vLLM's
     # own metrics stay on.
     llm.setdefault("log_engine_metrics", False)
+    _autoscale(llm)
     engine = llm.setdefault("engine_kwargs", {})
     engine["disable_log_stats"] = False  # the link listens to the steps
     engine["scheduler_cls"] = SCHEDULER
@@ -114,7 +124,7 @@ def _pool(pool: PoolConfig, config: AppConfig, store: StoreSettings) -> Applicat
         bind_kwargs={"settings": settings, "store": store},
         override_serve_options={
             # Serve waits this long for a leaving replica: a little longer than it needs.
-            "graceful_shutdown_timeout_s": pool.drain_s + 10,
+            "graceful_shutdown_timeout_s": pool.drain_s + STOP_S,
             "graceful_shutdown_wait_loop_s": 0.1,
         },
     )
@@ -141,6 +151,14 @@ def _serve_adapters(pool: PoolConfig, engine: dict[str, Any]) -> None:
     ]
     engine.setdefault("max_loras", min(count, ADAPTERS_IN_A_BATCH))
     engine.setdefault("max_cpu_loras", max(count, engine["max_loras"]))
+
+
+def _autoscale(llm: dict[str, Any]) -> None:
+    """Where the number of replicas is to follow the load, it follows ours: Serve sees none."""
+    deployment = llm.get("deployment_config") or {}
+    if deployment.get("num_replicas") == "auto" or "autoscaling_config" in deployment:
+        scaling = deployment.setdefault("autoscaling_config", {})
+        scaling.setdefault("policy", {"policy_function": AUTOSCALER})
 
 
 def _offline(llm: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import getpass
 import sys
+from functools import partial
 from pathlib import Path
 
 from deployments import loadtest
@@ -85,7 +86,7 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, int | None]:
 def _serve(arguments: argparse.Namespace) -> int:
     from deployments.local_cluster import LocalCluster, load
 
-    return LocalCluster(load(arguments.config, **_overrides(arguments))).run()
+    return LocalCluster(partial(load, arguments.config, **_overrides(arguments))).run()
 
 
 def _demo(arguments: argparse.Namespace) -> int:

@@ -292,6 +292,18 @@ class UsageConfig(Strict):
     )
 
 
+class MetricsConfig(Strict):
+    """What is exported of single clients."""
+
+    top_clients: int = Field(
+        default=20,
+        ge=0,
+        le=200,
+        description="Clients with [metrics](metrics.md) of their own: those that received most of "
+        "late. 0: no client's name is in any metric.",
+    )
+
+
 class AdminConfig(Strict):
     """Where the admin API listens."""
 
@@ -403,6 +415,15 @@ class RouterConfig(RouterLimits):
     """The ingress."""
 
     replicas: int = Field(default=2, ge=1, description="Routers.")
+    autoscaling: dict[str, Any] | None = Field(
+        default=None,
+        description="Instead of `replicas`: Ray Serve's `autoscaling_config` of the routers, such "
+        "as `{min_replicas: 2, max_replicas: 8, target_ongoing_requests: 500}`. A request is "
+        "ongoing from its arrival to the last byte of its answer.",
+    )
+    drain_s: float = Field(
+        default=600.0, ge=0, description="Seconds that a leaving router lets its streams go on."
+    )
     num_cpus: float = Field(default=1.0, ge=0, description="CPUs that Ray reserves for each.")
 
 
@@ -451,6 +472,12 @@ class PoolConfig(Strict):
         loading = llm.get("model_loading_config")
         if not isinstance(loading, dict) or not loading.get("model_id"):
             raise ValueError("give llm.model_loading_config.model_id, the name clients ask for")
+        scaling = (llm.get("deployment_config") or {}).get("autoscaling_config") or {}
+        if scaling.get("min_replicas", 1) == 0 or scaling.get("initial_replicas", 1) == 0:
+            raise ValueError(
+                "llm.deployment_config.autoscaling_config: keep 1 replica at least; the replicas "
+                "tell of the backlog, so with none of them a pool would never be scaled up"
+            )
         return llm
 
     @field_validator("adapters")
@@ -603,6 +630,9 @@ class AppConfig(LiveConfig):
     )
     across_pools: AcrossPoolsConfig = Field(
         default=AcrossPoolsConfig(), description="Fairness over all pools together."
+    )
+    metrics: MetricsConfig = Field(
+        default=MetricsConfig(), description="What is exported of single clients."
     )
     pools: tuple[PoolConfig, ...] = Field(
         min_length=1, description="The models, each with its replicas."

@@ -63,7 +63,7 @@ class _Level:
 
     def __init__(self, counter: Callable[[str], float]) -> None:
         self._counter = counter
-        self.backlog: LowestFirst[str, float] = LowestFirst(counter)
+        self.backlog: LowestFirst[str, tuple[float]] = LowestFirst(lambda node: (counter(node),))
         self.v = 0.0  # the highest level anybody was lifted from
         self.left_last: str | None = None
         self.left_last_counter = 0.0  # speaks for it once it is forgotten

@@ -207,7 +207,7 @@ class FairQueue(Generic[T]):
         if head is not None:
             return self._policy.key((self._counter(node), node), head)
         if self._policy.by_client:
-            return ((self._counter(node), node),)
+            return (self._counter(node), node)
         first = self._levels[node].lowest()
         assert first is not None, "a group without clients is closed"
         return self._key_of(first)

@@ -19,17 +19,10 @@ more than 2n + 16 entries.
 
 import heapq
 from collections.abc import Callable, Hashable, Iterator
-from typing import Any, Generic, Protocol, TypeVar
-
-
-class Ordered(Protocol):
-    """A key: anything with ``<``, such as floats and tuples of them."""
-
-    def __lt__(self, other: Any, /) -> bool: ...
-
+from typing import Any, Generic, TypeVar
 
 M = TypeVar("M", bound=Hashable)
-K = TypeVar("K", bound=Ordered)
+K = TypeVar("K", bound=tuple[Any, ...])
 
 _SLACK = 16
 
@@ -37,7 +30,12 @@ _SLACK = 16
 class LowestFirst(Generic[M, K]):
     """A set that knows which member has the lowest ``key(member)``.
 
-    Ties go by the members' own order, so where keys may be equal they must have one (names).
+    A key is a tuple. Ties go by the members' own order, so where keys may be equal they must have
+    one (names).
+
+    An entry is a key with its member at the end, in one flat tuple: the comparisons of a repair
+    meet the first numbers of a dozen entries, which lie all over memory, and each tuple within a
+    tuple is one more place to go to.
     """
 
     __slots__ = ("_heap", "_key", "_members")
@@ -45,12 +43,12 @@ class LowestFirst(Generic[M, K]):
     def __init__(self, key: Callable[[M], K]) -> None:
         self._key = key
         self._members: dict[M, None] = {}  # a set that iterates in a repeatable order
-        self._heap: list[tuple[K, M]] = []
+        self._heap: list[tuple[Any, ...]] = []
 
     def add(self, member: M) -> None:
         """Add a member, or take note that a member's key went down."""
         self._members[member] = None
-        heapq.heappush(self._heap, (self._key(member), member))
+        heapq.heappush(self._heap, (*self._key(member), member))
         self._drop_excess()
 
     def discard(self, member: M) -> None:
@@ -61,19 +59,22 @@ class LowestFirst(Generic[M, K]):
     def lowest(self) -> M | None:
         """Return the member with the lowest key, ``None`` when there are no members."""
         while self._heap:
-            key, member = self._heap[0]
+            top = self._heap[0]
+            member: M = top[-1]
             if member not in self._members:
                 heapq.heappop(self._heap)
                 continue
-            true_key = self._key(member)
-            if true_key == key:
+            entry = (*self._key(member), member)
+            if entry == top:
                 return member
-            heapq.heapreplace(self._heap, (true_key, member))
+            heapq.heapreplace(self._heap, entry)
+            if self._heap[0] is entry:  # it is still the lowest
+                return member
         return None
 
     def rebuild(self) -> None:
         """Read all keys afresh (after ``key`` itself has changed its meaning). O(n)."""
-        self._heap = [(self._key(member), member) for member in self._members]
+        self._heap = [(*self._key(member), member) for member in self._members]
         heapq.heapify(self._heap)
 
     def _drop_excess(self) -> None:

@@ -30,7 +30,7 @@ class Place(NamedTuple):
 Standing = tuple[float | str, ...]
 """Where a client stands: counter and name of each group on the way to it, outermost first, then its
 own. Without groups: (counter, client)."""
-Key = tuple[Standing | Place, ...]
+Key = tuple[float | str, ...]
 
 
 def standing(client: str, group: str, counter: Callable[[str], float]) -> Standing:
@@ -84,7 +84,7 @@ class VTC:
 
     def key(self, standing: Standing, place: Place) -> Key:
         """Order by counter, then name, on each level of groups, then by place."""
-        return (standing, place)
+        return standing + place
 
 
 class LCF(VTC):
@@ -110,7 +110,7 @@ class FCFS:
 
     def key(self, standing: Standing, place: Place) -> Key:
         """Order by place alone, without the priority."""
-        return (place._replace(priority=0),)
+        return (place.rank, place.number)
 
 
 _POLICIES: dict[str, Policy] = {p.name: p for p in (VTC(), LCF(), FCFS())}

@@ -18,23 +18,23 @@ accepted.
 Several requests may belong to one **lease** (``n > 1``, lists of prompts); a lease adds them
 up. What changed since the last report is remembered, so that a report costs what changed.
 
-``produced`` is the hot path: every running request, every step. It only counts names, in C, on a
-**tab** of what runs: touching a few objects for each of 256 requests took a quarter of the time of
-vLLM's whole ``update_from_output``. From the tab the tokens go to the request's lease and its
-client when somebody asks for the client's counter, at most once a step.
+The hot path would be the tokens: every running request, every step. But the engine counts them
+itself, so nothing is done when they are made (``stepped``). A client's are looked up when somebody
+asks for its counter, at most once a step, and its leases' when they are reported. (Touching a few
+objects for each of 256 requests in every step took a quarter of the time of vLLM's whole
+``update_from_output``, counting names in C a hundredth of a step; asking costs half of that.)
 
-Nothing here knows vLLM. Cost: O(1) per event, and a dictionary entry counted up per token; O(the
-client's running requests) for the first look at its counter in a step;
-memory: one record per live request, per lease until its end is reported, and per client until it
-is forgotten.
+Nothing here knows vLLM. Cost: O(1) per event, nothing per token; O(the client's running requests)
+for the first look at its counter in a step; a report O(live requests that were admitted, and
+clients with live requests). Memory: one record per live request, per lease until its end is
+reported, and per client until it is forgotten.
 """
 
 import logging
 import math
-from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
 from fairness.cost import ServiceCost
 from fairness.counters import VirtualTokenCounters
@@ -82,13 +82,6 @@ class Identity:
         return identity
 
 
-class Answer(Protocol):
-    """What a step made for one request: the tokens that the engine accepted, if any."""
-
-    request_id: str
-    new_token_ids: list[int]
-
-
 @dataclass(slots=True)
 class _Lease:
     waiting: int = 0
@@ -102,7 +95,8 @@ class _Lease:
 class _Client:
     live: int = 0
     waiting: int = 0  # of these: in a queue, new or preempted
-    admitted: "dict[str, _Request]" = field(default_factory=dict)  # of these: run or have run
+    answers: dict[str, Sized] = field(default_factory=dict)  # of those that run or have run
+    made: int = 0  # output tokens of these, as far as they are charged
     looked_at: int = -1  # the step of which all its tokens are charged
 
 
@@ -111,7 +105,9 @@ class _Request:
     client: str
     lease: str | None
     usage: _Lease  # its lease's, or one of its own that nobody reads
+    answer: Sized
     due: int  # prompt tokens to charge at the next admission
+    told: int = 0  # output tokens that its lease knows of
     waiting: bool = True
     admitted: bool = False
     cached: int = 0
@@ -128,9 +124,9 @@ class Ledger:
     counters: VirtualTokenCounters = field(init=False)
     _requests: dict[str, _Request] = field(default_factory=dict)
     _clients: dict[str, _Client] = field(default_factory=dict)
+    _served: dict[str, _Client] = field(default_factory=dict)  # of these: with requests admitted
     _leases: dict[str, _Lease] = field(default_factory=dict)
     _changed_leases: set[str | None] = field(default_factory=set)
-    _tab: Counter[str] = field(default_factory=Counter)  # request -> tokens not charged yet
     _step: int = 0
     _gone: set[str] = field(default_factory=set)  # clients whose last charges are not reported
 
@@ -142,13 +138,16 @@ class Ledger:
         """Return the client of a live request."""
         return self._requests[request_id].client
 
-    def opened(self, request_id: str, identity: Identity, prompt_tokens: int) -> None:
-        """Note a new request with a prompt of this length: it waits."""
+    def opened(
+        self, request_id: str, identity: Identity, prompt_tokens: int, answer: Sized
+    ) -> None:
+        """Note a new request with a prompt of this length: it waits. ``answer``: the engine's own
+        list of the tokens that it has made and accepted, now and later."""
         client, lease = identity.client, identity.lease
         usage = _Lease() if lease is None else self._leases.setdefault(lease, _Lease())
         usage.waiting += 1
         self._changed_leases.add(lease)
-        self._requests[request_id] = _Request(client, lease, usage, prompt_tokens)
+        self._requests[request_id] = _Request(client, lease, usage, answer, prompt_tokens)
         self.counters.join(client, identity.weight, identity.counter, identity.groups)
         standing = self._clients.setdefault(client, _Client())
         standing.live += 1
@@ -156,11 +155,13 @@ class Ledger:
 
     def continued(self, request_id: str, identity: Identity, new_tokens: int) -> None:
         """Note more input for a session that has answered: it waits again, as a new request does.
+        Called before the engine makes its answer a part of the prompt and empties it.
 
         So its client is lifted if nothing else of it waits: a session that lay idle has not saved
         up its idle time. ``identity`` is that of the input; client and lease stay the session's.
         """
         request = self._requests[request_id]
+        self._close_answer(request)
         request.due += new_tokens
         self.counters.join(request.client, identity.weight, identity.counter, identity.groups)
         self._wait(request)
@@ -177,7 +178,8 @@ class Ledger:
         self._stop_waiting(request)
         if not request.admitted:
             request.admitted = True
-            self._clients[request.client].admitted[request_id] = request
+            standing = self._served[request.client] = self._clients[request.client]
+            standing.answers[request_id] = request.answer
             usage.waiting -= 1
             usage.running += 1
             request.cached = cached
@@ -192,10 +194,9 @@ class Ledger:
             usage.input += new
             self.counters.charge(request.client, self.cost.of(new, 0, cached))
 
-    def produced(self, answers: Iterable[Answer]) -> None:
-        """Charge what a step made for live requests. (The hot path: each request, each step.)"""
+    def stepped(self) -> None:
+        """Note that a step has made tokens. (The hot path: each step.)"""
         self._step += 1
-        self._tab.update([answer.request_id for answer in answers for _ in answer.new_token_ids])
 
     def preempted(self, request_id: str, computed: int) -> None:
         """Note that a running request waits again; ``computed`` tokens of it were computed."""
@@ -216,13 +217,15 @@ class Ledger:
         request = self._requests.pop(request_id, None)
         if request is None:
             return None
-        tokens = self._take_from_tab({request_id: request})
-        self.counters.charge(request.client, self.cost.of(0, tokens))
+        self._close_answer(request)
         self._stop_waiting(request)
         self._changed_leases.add(request.lease)
         refund = 0.0
         if request.admitted:
-            del self._clients[request.client].admitted[request_id]
+            answers = self._served[request.client].answers
+            del answers[request_id]
+            if not answers:
+                del self._served[request.client]
             request.usage.running -= 1
             done = max(request.cached, request.computed, computed)
             unused = min(request.charged, request.charged_to - done)
@@ -246,6 +249,9 @@ class Ledger:
         and dropped. Clients with live requests are always among the charges, and so are the groups
         of all that are.
         """
+        for standing in self._served.values():
+            for request_id in standing.answers:
+                self._tell_lease(self._requests[request_id])
         clients = self._gone.union(self._clients)
         self._gone.clear()
         charged = {
@@ -278,29 +284,38 @@ class Ledger:
                 self.counters.forget(client)
 
     def _take_due(self, client: str) -> float:
-        """Give the client's leases what is on the tab; return its service."""
-        standing = self._clients.get(client)
+        """Return the service of what was made for the client since the last look."""
+        standing = self._served.get(client)
         if standing is None or standing.looked_at == self._step:
             return 0.0
-        standing.looked_at = self._step
-        return self.cost.of(0, self._take_from_tab(standing.admitted))
+        return self._look_at(standing)
 
     def _take_all_due(self) -> list[tuple[str, float]]:
-        """The same for all clients; O(running), and nothing but once a step."""
-        running = (self._requests.get(request) for request in self._tab)
-        clients = {request.client for request in running if request is not None}
-        return [(client, due) for client in clients if (due := self._take_due(client))]
+        """The same for all clients; O(admitted), and nothing but once a step."""
+        return [(client, due) for client in self._served if (due := self._take_due(client))]
 
-    def _take_from_tab(self, requests: Mapping[str, _Request]) -> int:
-        """Give their leases what is on the tab for these; return how many tokens."""
-        taken = 0
-        for request_id, request in requests.items():
-            tokens = self._tab.pop(request_id, 0)
-            if tokens:
-                taken += tokens
-                request.usage.output += tokens
-                self._changed_leases.add(request.lease)
-        return taken
+    def _look_at(self, standing: _Client) -> float:
+        standing.looked_at = self._step
+        made = sum(map(len, standing.answers.values()))
+        new, standing.made = made - standing.made, made
+        return self.cost.of(0, new)
+
+    def _tell_lease(self, request: _Request) -> None:
+        made = len(request.answer)
+        if made != request.told:
+            request.usage.output += made - request.told
+            request.told = made
+            self._changed_leases.add(request.lease)
+
+    def _close_answer(self, request: _Request) -> None:
+        """Charge all of an answer, which will be gone."""
+        if not request.admitted:
+            return
+        standing = self._served[request.client]
+        self.counters.charge(request.client, self._look_at(standing))
+        self._tell_lease(request)
+        standing.made -= request.told
+        request.told = 0
 
     def _wait(self, request: _Request) -> None:
         if not request.waiting:

@@ -61,9 +61,9 @@ backlogged clients never differ by more than 2U in service. Counters also follow
 queue (see ``exchange``), so the batch keeps the cluster's order and not only its own. Holding back
 changes when somebody is admitted, not who: the memory is a little smaller.
 
-Cost per step: a dictionary entry per token made, a heap operation of O(log clients) per
-admission, and nothing for requests that only wait. When memory is low, a look at the counters of
-those who run, and a sort of them if some may be preempted. Those
+Cost per step: nothing per token (the engine counts them, and is asked when a counter is read), a
+heap operation of O(log clients) per admission, and nothing for requests that only wait. When memory
+is low, a look at the counters of those who run, and a sort of them if some may be preempted. Those
 that wait for an event are asked whether it has come in every step that has room for one more, as
 in stock, but aside from the order and at half of stock's cost (``SkippedRequestQueue``).
 ``make bench-scheduler`` measures it all.
@@ -177,7 +177,8 @@ class FairScheduler(AsyncScheduler):
     def add_request(self, request: Request) -> None:
         """Open an account for a new request, then queue it."""
         if request.request_id not in self.requests:  # else: more input for a session
-            self._ledger.opened(request.request_id, identity_of(request), request.num_prompt_tokens)
+            prompt, answer = request.num_prompt_tokens, request._output_token_ids
+            self._ledger.opened(request.request_id, identity_of(request), prompt, answer)
         super().add_request(request)
 
     def schedule(self, *args: Any, **kwargs: Any) -> Any:
@@ -207,8 +208,7 @@ class FairScheduler(AsyncScheduler):
         self._ended_in_step = ended
         answers = super().update_from_output(*args, **kwargs)
         self._ended_in_step = None
-        for of_frontend in answers.values():
-            self._ledger.produced(of_frontend.outputs)
+        self._ledger.stepped()
         for request in ended:
             self._close(request)
         return answers

@@ -23,6 +23,7 @@ from router.bodies import Body, ClientGoneError, check_body, read_body
 from router.body_rules import BodyRules
 from router.clients import Client, Clients
 from router.errors import ApiError, not_found, unavailable, unknown_model
+from router.meter import Meter
 from router.relay import BrokenAnswerError, ReplicaFailedError, relay
 from router.trunks import Trunks
 from router.turns import Turn, Turns
@@ -46,6 +47,7 @@ ENGINE_PATHS = frozenset(
 )
 PASS_PATHS = frozenset({"/tokenize", "/detokenize", "/v1/tokenize", "/v1/detokenize"})
 PASS_TTL_S = 30.0
+EVENT_STREAM = b"text/event-stream"
 GRANT_ATTEMPTS = 4
 
 
@@ -73,6 +75,7 @@ class RouterApp:
     grant_ttl_s: float
     limits: Limits
     admin: Callable[[Scope, Receive, Send], Awaitable[None]] | None = None  # what is under /admin
+    meter: Meter = field(default_factory=Meter)
     adapters: Mapping[str, str] = field(default_factory=dict)
     started: int = field(default_factory=lambda: int(time.time()))
 
@@ -87,18 +90,23 @@ class RouterApp:
         try:
             await self._route(exchange)
         except ApiError as error:
-            await exchange.refuse(error)
+            await self._refuse(exchange, error)
         except StoreUnavailableError:
-            await exchange.refuse(unavailable("the global queue is out of reach; try again"))
+            away = unavailable("the global queue is out of reach; try again")
+            await self._refuse(exchange, away)
         except ClientGoneError:
             pass  # nobody to answer
         except BrokenAnswerError:
             raise  # the server cuts the connection: that is how a client learns of it
         except Exception:  # the edge: a fault of ours is logged and answered, never left hanging
             logger.exception("a request failed by a fault of the router")
-            await exchange.refuse(
-                ApiError(500, "the router failed on this request", "server_error", "internal_error")
-            )
+            message = "the router failed on this request"
+            fault = ApiError(500, message, "server_error", "internal_error")
+            await self._refuse(exchange, fault)
+
+    async def _refuse(self, exchange: Exchange, error: ApiError) -> None:
+        self.meter.refused(error.code or str(error.status))
+        await exchange.refuse(error)
 
     async def _route(self, exchange: Exchange) -> None:
         path, method = exchange.path, exchange.method
@@ -142,10 +150,21 @@ class RouterApp:
         await self._require_ready(turns, body.model)
         turn = turns.submit(client, len(body.data), body.priority)
         exchange.in_line(turn.request)
+        pool = self._pool_of(body.model)
+        exchange.on_stream = lambda waited_s: self.meter.first_token(pool, waited_s)
+        outcome = "failed"
         try:
             await exchange.unless_gone(self._wait_and_relay(exchange, turns, turn, body))
+            outcome = exchange.outcome
+        except (ClientGoneError, asyncio.CancelledError):  # the server cancels, too
+            outcome = "gone"
+            raise
+        except ApiError:
+            outcome = "refused"
+            raise
         finally:
             turns.leave(turn)
+            self.meter.ended(pool, outcome)
 
     async def _require_ready(self, turns: Turns, model: str) -> None:
         if await turns.look():
@@ -166,7 +185,7 @@ class RouterApp:
                     f"no turn within {self.limits.max_wait_s:g} s: the cluster is overloaded", 10
                 ) from None
             grant = turn.grant.result()
-            exchange.waited()
+            self.meter.waited(self._pool_of(body.model), exchange.waited())
             token = GrantToken(
                 lease=grant.lease,
                 client=turn.client.name,
@@ -178,7 +197,8 @@ class RouterApp:
                 groups=grant.groups,
             )
             try:
-                await self._relay(exchange, grant.url, token, turns, body=body, turn=turn)
+                whole = await self._relay(exchange, grant.url, token, turns, body=body, turn=turn)
+                exchange.broken = not whole
                 return
             except ReplicaFailedError as error:
                 logger.warning("replica %s failed, asking another: %s", grant.replica, error)
@@ -206,7 +226,8 @@ class RouterApp:
         *,
         body: Body,
         turn: Turn | None = None,
-    ) -> None:
+    ) -> bool:
+        """Was the answer whole?"""
         path = exchange.path
         if path in PASS_PATHS:
             path = path.removeprefix("/v1")
@@ -217,7 +238,7 @@ class RouterApp:
         if turn is not None:
             # vLLM's id; a client's may not be unique
             headers.append(("x-request-id", turn.request))
-        await relay(
+        return await relay(
             self.trunks,
             body,
             exchange.send,
@@ -229,8 +250,11 @@ class RouterApp:
             answered=lambda: turns.answered(turn) if turn is not None else None,
         )
 
+    def _pool_of(self, model: str) -> str:
+        return self.adapters.get(model, model)
+
     def _pool(self, model: str) -> Turns:
-        turns = self.turns.get(self.adapters.get(model, model))
+        turns = self.turns.get(self._pool_of(model))
         if turns is None:
             raise unknown_model(model, [*self.turns, *self.adapters])
         return turns
@@ -268,15 +292,27 @@ class Exchange:
         self._request_id = secrets.token_hex(8)
         self._queued = 0.0
         self._waited_s: float | None = None
+        self._status = 0
+        self._stream_to_come = False
+        self.broken = False  # the answer ended early
+        self.on_stream: Callable[[float], None] | None = None  # told when the first bytes come
 
     def in_line(self, request_id: str) -> None:
         """It waits for its turn, under an id that its replica knows, too."""
         self._request_id = request_id
         self._queued = time.monotonic()
 
-    def waited(self) -> None:
-        """Its turn has come."""
+    def waited(self) -> float:
+        """Its turn has come, after so many seconds."""
         self._waited_s = time.monotonic() - self._queued
+        return self._waited_s
+
+    @property
+    def outcome(self) -> str:
+        """How the answer went that was passed on: ok, rejected or failed."""
+        if self.broken or self._status >= 500:
+            return "failed"
+        return "rejected" if self._status >= 400 else "ok"
 
     def header(self, name: str) -> str | None:
         """The first header of that (lower-case) name."""
@@ -289,7 +325,16 @@ class Exchange:
     async def send(self, message: dict[str, Any]) -> None:
         """Pass an ASGI message on, remembering that the answer has begun."""
         self._started = True
+        if self._stream_to_come:
+            self._stream_to_come = False
+            if self.on_stream is not None:
+                self.on_stream(time.monotonic() - self._queued)
         if message["type"] == "http.response.start":
+            self._status = message["status"]
+            self._stream_to_come = any(
+                name == b"content-type" and value.startswith(EVENT_STREAM)
+                for name, value in message["headers"]
+            )
             message = message | {"headers": [*message["headers"], *self._own_headers()]}
         await self._send(message)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import secrets
@@ -13,6 +14,9 @@ from typing import Any
 from ray import serve
 from ray.util import metrics
 
+from fairness.observe.board import Board
+from fairness.observe.observation import Observation
+from fairness.observe.observer import TOP, Observer
 from fairness.store.contract import QueueSettings
 from fairness.store.locate import GrantKey, LocatedQueue, StoreSource
 from router.admin.app import admin_api
@@ -23,11 +27,16 @@ from router.clients import Clients, Configured
 from router.directory.directory import Directory
 from router.directory.store import audit_log
 from router.limits import QueueLimits
+from router.metrics import RouterMetrics
+from router.pool_metrics import PoolMetrics
 from router.stand_in import asking
 from router.trunks import Trunks
 from router.turns import Turns
+from router.weights import Weights
 
 logger = logging.getLogger(__name__)
+
+FLUSH_S = 2.0  # Ray drops a gauge that was not set for ten
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +56,7 @@ class RouterSettings:
     live: what Serve's `user_config` of the routers means; raises ValueError for an unsound one.
     build: names one build of the application, whose policy is to hold until an admin's next word.
     fail_closed: refuse requests while the store is away, rather than do without it.
+    top_clients: that have metrics of their own.
     admin_port, admin_host: where the admin API listens; without a port it is under /admin.
     """
 
@@ -58,6 +68,7 @@ class RouterSettings:
     admin_host: str = "127.0.0.1"
     admin_port: int | None = None
     fail_closed: bool = False
+    top_clients: int = TOP
     adapters: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -90,12 +101,11 @@ class Router:
         self._app: RouterApp | None = None
         self._admin: Guard | None = None
         self._directory: Directory | None = None
+        self._observers: dict[str, Observer] = {}  # pool -> what was seen of it
         self._admin_port: AdminPort | None = None
         self._configured = False
-        self._refused = metrics.Gauge(
-            "fairlane_configuration_refused",
-            "1 while this router keeps its configuration because the newest one is unsound",
-        )
+        self._metrics: RouterMetrics | None = None
+        self._flushing: asyncio.Task[None] | None = None
 
     async def __serve_build_asgi_app__(self) -> Callable[..., Awaitable[None]]:
         settings = self._settings
@@ -113,13 +123,26 @@ class Router:
                 settings.queue,
                 ask=None if settings.fail_closed else asking(trunks, key.now),
                 on_loss=key.share,
-                on_degraded=self._gauge(pool),
             )
         directory = self._directory = Directory.open(self._store, live.clients)
+        weights = Weights(directory)
+        self._observers = {
+            pool: Observer(
+                name,
+                pool,
+                Board.open(self._store, pool, settings.queue),
+                settings.queue,
+                weights=weights,
+                top=max(TOP, settings.top_clients),
+                on_seen=self._shown(pool),
+            )
+            for pool in settings.pools
+        }
         if settings.admin_port is not None:
             self._admin_port = AdminPort(
                 self._serve_admin, settings.admin_host, settings.admin_port
             )
+        self._metrics = RouterMetrics(metrics, turns)
         app = RouterApp(
             name,
             Clients(live.clients.keys, directory),
@@ -129,7 +152,8 @@ class Router:
             settings.queue.grant_ttl_ms / 1000,
             live.limits,
             self._serve_admin if settings.admin_port is None else None,
-            settings.adapters,
+            self._metrics,
+            adapters=settings.adapters,
         )
         self._app = app
         self._apply(live, app, directory)
@@ -137,6 +161,9 @@ class Router:
         for pool_turns in turns.values():
             pool_turns.set_policy(settings.policy, settings.build)
             pool_turns.start()
+        for observer in self._observers.values():
+            observer.start()
+        self._flushing = asyncio.create_task(self._keep_flushing(self._metrics))
         show_audit()
         gc.collect()
         gc.freeze()  # what was loaded until now stays: the collector need not look at it again
@@ -156,7 +183,7 @@ class Router:
         Serve shows it, and the other routers go on. A router at work keeps what it has and says
         so, since Serve would end it, streams and all.
         """
-        if self._app is None or self._directory is None:
+        if self._app is None or self._directory is None or self._metrics is None:
             raise RuntimeError("Serve calls this after the router's application was built")
         try:
             live = self._settings.live(user_config or {})
@@ -164,10 +191,10 @@ class Router:
             if not self._configured:
                 raise
             logger.error("the new configuration is unsound; the one before stays: %s", error)
-            self._refused.set(1)
+            self._metrics.configuration_refused = True
             return
         self._configured = True
-        self._refused.set(0)
+        self._metrics.configuration_refused = False
         if live != self._live:
             self._apply(live, self._app, self._directory)
 
@@ -185,17 +212,21 @@ class Router:
         if self._admin is not None:
             await self._admin(scope, receive, send)
 
+    def _shown(self, pool: str) -> Callable[[Observation, bool], None]:
+        """Exports what this router has seen of a pool, when it is the one that looks."""
+        exported = PoolMetrics(metrics, pool, self._settings.top_clients)
+
+        def show(seen: Observation, mine: bool) -> None:
+            if mine:
+                exported.show(seen)
+
+        return show
+
     @staticmethod
-    def _gauge(pool: str) -> Callable[[bool], None]:
-        """Shows on Ray's metrics port whether this router does without the store."""
-        gauge = metrics.Gauge(
-            "fairlane_degraded",
-            "1 while this router keeps the queue of its own requests, without the store",
-            tag_keys=("pool",),
-        )
-        gauge.set_default_tags({"pool": pool})
-        gauge.set(0)
-        return gauge.set
+    async def _keep_flushing(counted: RouterMetrics) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_S)
+            counted.flush()
 
     async def check_health(self) -> None:
         """Fail when a loop of the router has ended; Serve then restarts it."""
@@ -203,6 +234,10 @@ class Router:
             self._directory.check()
         if self._admin_port is not None:
             self._admin_port.check()
+        for observer in self._observers.values():
+            observer.check()
+        if self._flushing is not None and self._flushing.done():
+            raise RuntimeError(f"metrics are not exported any more: {self._flushing}")
         if self._app is not None:
             for turns in self._app.turns.values():
                 turns.check()
@@ -210,6 +245,10 @@ class Router:
     async def __del__(self) -> None:
         if self._admin_port is not None:
             await self._admin_port.stop()
+        if self._flushing is not None:
+            self._flushing.cancel()
+        for observer in self._observers.values():
+            await observer.stop()
         if self._directory is not None:
             await self._directory.stop()
         if self._app is not None:

@@ -26,6 +26,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 from fairness.groups import Group
+from fairness.observe.call_meter import CallMeter
 from fairness.store.breaker import BreakerOpenError
 from fairness.store.coalescer import Coalescer
 from fairness.store.contract import (
@@ -95,18 +96,15 @@ class Turns:
         *,
         ask: Ask | None = None,
         on_loss: Callable[[], None] = lambda: None,
-        on_degraded: Callable[[bool], None] = lambda degraded: None,
     ) -> None:
         """ask: reaches replicas while the store is away; None: refuse requests then.
-        on_loss: the store has forgotten things. on_degraded: this router does without it, or no
-        longer."""
+        on_loss: the store has forgotten things."""
         self._sender = Sender("router", router)
         self._queue = queue
         self.limits = limits  # those of the next submit: they may be changed
         self._settings = settings
         self._ask = ask
         self._on_loss = on_loss
-        self._on_degraded = on_degraded
         self._session = Session(queue, self._sender)
         self._turns: dict[str, Turn] = {}
         self._in_store: set[str] = set()  # requests that may stand in line there
@@ -128,6 +126,18 @@ class Turns:
         self.pool = PoolState(policy="")  # as last heard
         self.replicas: dict[str, str] = {}  # those that take requests, with their URLs
         self.store_alive = False
+        self.calls = CallMeter()
+        self.requeued = 0  # requests granted anew, so far
+
+    @property
+    def waiting(self) -> int:
+        """Requests here without an answer yet."""
+        return len(self._turns)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Of their bodies."""
+        return self._all_bytes
 
     @property
     def ready(self) -> bool:
@@ -248,6 +258,7 @@ class Turns:
     def retry(self, turn: Turn) -> None:
         """The granted replica failed before the first byte: wait for another grant."""
         lease = turn.grant.result().lease
+        self.requeued += 1
         turn.failed.add(lease)
         turn.attempt += 1
         turn.asked = self._now()
@@ -323,9 +334,12 @@ class Turns:
     async def _execute(self, call: Call) -> Reply:
         began = self._now()
         try:
-            return await self._session.execute(call)
+            reply = await self._session.execute(call)
+            self.calls.succeeded(self._now() - began)
+            return reply
         except StoreUnavailableError as error:
             if not isinstance(error, BreakerOpenError):
+                self.calls.failed(self._now() - began)
                 logger.warning("the global queue is unreachable: %s", error)
             self._on_failure(began)
             raise
@@ -354,7 +368,6 @@ class Turns:
             heard=self._note_alive,
         )
         self._became_ready.set()
-        self._on_degraded(True)
         for turn in self._waiting():
             self._send_submit(turn)
 
@@ -365,7 +378,6 @@ class Turns:
         logger.warning("the store is back")
         self._stand_in.stop()
         self._stand_in = None
-        self._on_degraded(False)
         waiting = {turn.request for turn in self._waiting()}
         for request in self._in_store - waiting:
             self._cancel(request)

@@ -223,13 +223,14 @@ class PoolState:
     """The pool as a heartbeat finds it.
 
     policy_version: grows whenever the policy is set. virtual_time: V; newcomers start
-    there, or as far below it as a burst allows. replicas: the live ones.
+    there, or as far below it as a burst allows. replicas: the live ones. waiting: requests.
     """
 
     policy: str = "vtc"
     policy_version: int = 0
     virtual_time: float = 0.0
     replicas: dict[str, ReplicaState] = field(default_factory=dict)
+    waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)

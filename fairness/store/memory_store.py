@@ -378,7 +378,8 @@ class MemoryPool:
         }
         self._tree.servers = len(alive)
         level = self._tree.level(self._tree.root)
-        now.pool = PoolState(self._policy, self._policy_version, level, alive)
+        waiting = len(self._arrivals)
+        now.pool = PoolState(self._policy, self._policy_version, level, alive, waiting)
 
     def _do_leave(self) -> None:
         self._heard[self._now.sender.kind][self._now.sender.name] = 0
@@ -518,14 +519,14 @@ class MemoryPool:
         entry = self._requests[request]
         return entry.priority, entry.seq
 
-    def _seq_of(self, request: str) -> int:
-        return self._requests[request].seq
+    def _seq_of(self, request: str) -> tuple[int]:
+        return (self._requests[request].seq,)
 
-    def _load_of(self, replica: str) -> int:
-        return -self._replicas[replica].credits
+    def _load_of(self, replica: str) -> tuple[int]:
+        return (-self._replicas[replica].credits,)
 
-    def _deadline_of(self, request: str) -> int:
-        return self._unseen[request]
+    def _deadline_of(self, request: str) -> tuple[int]:
+        return (self._unseen[request],)
 
     def _set_policy(self, name: str, version: int) -> None:
         self._policy, self._policy_version = name, version

@@ -44,7 +44,7 @@ class GroupNode:
 
     name: str
     parent: str
-    backlogged: LowestFirst[str, float]
+    backlogged: LowestFirst[str, tuple[float]]
     weight: float = 1.0
     counter: float = 0.0
     waiting: int = 0
@@ -65,7 +65,7 @@ class Tree:
         self.servers = 0  # live replicas, as of the last heartbeat
         self.lifts = True  # what the policy in force says
         self.clients: dict[str, Client] = {}
-        self.root = GroupNode(ROOT, ROOT, LowestFirst(self._counter_of))
+        self.root = GroupNode(ROOT, ROOT, LowestFirst(self._key_of))
         self.groups = {ROOT: self.root}
 
     def client(self, name: str) -> Client:
@@ -219,13 +219,16 @@ class Tree:
             self.begin_waiting(client, returning=True)
             client.waiting = waiting
 
+    def _key_of(self, name: str) -> tuple[float]:
+        return (self._counter_of(name),)
+
     def _counter_of(self, name: str) -> float:
         return self.groups[name].counter if is_group(name) else self.clients[name].counter
 
     def _group(self, name: str) -> GroupNode:
         group = self.groups.get(name)
         if group is None:
-            group = GroupNode(name, parent_of_group(name), LowestFirst(self._counter_of))
+            group = GroupNode(name, parent_of_group(name), LowestFirst(self._key_of))
             self.groups[name] = group
         return group
 

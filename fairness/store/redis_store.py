@@ -98,9 +98,9 @@ def _decode(raw: Any) -> Reply:
 
 def _pool(flat: list[str]) -> PoolState:
     replicas = {
-        flat[i]: ReplicaState(flat[i + 1], flat[i + 2] == "1") for i in range(3, len(flat), 3)
+        flat[i]: ReplicaState(flat[i + 1], flat[i + 2] == "1") for i in range(4, len(flat), 3)
     }
-    return PoolState(flat[0], int(flat[1]), float(flat[2]), replicas)
+    return PoolState(flat[0], int(flat[1]), float(flat[2]), replicas, int(flat[3]))
 
 
 def _grants(flat: list[str]) -> tuple[Grant, ...]:
@@ -185,12 +185,12 @@ class RedisQueue:
     async def clients(self) -> list[ClientState]:
         """Every known client, read page by page: each page is true, not all at one moment."""
         records, starts = await self._records("clients"), await self._starts()
-        return [_client_state(name.decode(), records[name], starts) for name in sorted(records)]
+        return [client_state(name.decode(), records[name], starts) for name in sorted(records)]
 
     async def groups(self) -> list[GroupState]:
         """Every known group, likewise."""
         records, starts = await self._records("groups"), await self._starts()
-        return [_group_state(name.decode(), records[name], starts) for name in sorted(records)]
+        return [group_state(name.decode(), records[name], starts) for name in sorted(records)]
 
     async def last_days(self, clients: Sequence[str] | None = None) -> LastDays:
         """What each of these clients, or all, used on its last day."""
@@ -251,7 +251,7 @@ class RedisQueue:
         return await answer
 
 
-def _client_state(name: str, record: bytes, starts: dict[str, float]) -> ClientState:
+def client_state(name: str, record: bytes, starts: dict[str, float]) -> ClientState:
     counter, service, used_input, cached, output, waiting, running, size = CLIENT.unpack_from(
         record
     )
@@ -268,7 +268,7 @@ def _last_day(record: bytes) -> tuple[int, Used]:
     return day, Used(*used)
 
 
-def _group_state(name: str, record: bytes, starts: dict[str, float]) -> GroupState:
+def group_state(name: str, record: bytes, starts: dict[str, float]) -> GroupState:
     counter, weight, _, waiting, running = GROUP.unpack_from(record)
     if not waiting and not running:
         counter = max(counter, starts.get(parent_of_group(name), 0.0))

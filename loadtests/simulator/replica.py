@@ -29,11 +29,13 @@ BEAT_S = 1.0
 
 
 @dataclass(slots=True)
-class _Made:
-    """What a stretch of steps made for one request, as `Ledger.produced` takes it."""
+class _Answer:
+    """What was made for one request so far, as `Ledger` asks an engine for it."""
 
-    request_id: str
-    new_token_ids: list[int]
+    tokens: int = 0
+
+    def __len__(self) -> int:
+        return self.tokens
 
 
 class Batching:
@@ -47,13 +49,13 @@ class Batching:
         self.room = RoomEstimate()
         self._in_order_of_arrival = isinstance(order, FCFS)
         self._clients: dict[str, int] = {}  # of those that wait
-        self._new: list[int] = []  # tokens of the last stretch: one list for all answers
-        self._answers: dict[Job, _Made] = {}  # of those that run
+        self._answers: dict[Job, _Answer] = {}
         self.ended_jobs: list[Job] = []
 
     def add(self, job: Job, identity: Identity) -> None:
         """A granted request comes."""
-        self.ledger.opened(job.id, identity, job.prompt)
+        answer = self._answers[job] = _Answer()
+        self.ledger.opened(job.id, identity, job.prompt, answer)
         self.queue.push(job.client, job)
         self._clients[job.client] = self._clients.get(job.client, 0) + 1
 
@@ -66,15 +68,15 @@ class Batching:
         self.queue.remove(job)
         self.ledger.admitted(job.id, job.prompt, 0)
         self.room.admitted(job.prompt + job.output)  # what this server reserves
-        self._answers[job] = _Made(job.id, self._new)
         self._clients[job.client] -= 1
         if not self._clients[job.client]:
             del self._clients[job.client]
 
     def made(self, jobs: Collection[Job], tokens: int) -> None:
         """See `engine.Line`."""
-        self._new[:] = [0] * tokens
-        self.ledger.produced(map(self._answers.__getitem__, jobs))
+        for answer in map(self._answers.__getitem__, jobs):
+            answer.tokens += tokens
+        self.ledger.stepped()
 
     def ended(self, jobs: Collection[Job], batch: Collection[Job]) -> None:
         """See `engine.Line`."""

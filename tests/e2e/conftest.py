@@ -36,6 +36,7 @@ class App:
 
     url: str
     process: subprocess.Popen[bytes]
+    metrics_port: int
 
     def get(self, path: str, key: str | None = None) -> httpx.Response:
         return httpx.get(f"{self.url}{path}", headers=bearer(key), timeout=30)
@@ -90,7 +91,9 @@ def app(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     if hasattr(request, "param"):
         config = request.param(tmp_path_factory.mktemp("config"))
     log = tmp_path_factory.mktemp("app") / "serve.log"
+    metrics_port = free_port()
     environment = os.environ | {
+        "FAIRLANE_METRICS_PORT": str(metrics_port),
         "FAIRLANE_HOME": str(tmp_path_factory.mktemp("home")),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
@@ -109,7 +112,7 @@ def app(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    app = App(f"http://127.0.0.1:{port}", process)
+    app = App(f"http://127.0.0.1:{port}", process, metrics_port)
     try:
         deadline = time.monotonic() + START_S
         while b"Fairlane is ready" not in log.read_bytes():

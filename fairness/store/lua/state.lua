@@ -19,7 +19,7 @@
 --
 -- key                  type    what
 -- ..:pool              hash    seq, virtual_time, last_left, tokens_per_byte, output_average,
---                              outputs_seen, policy, policy_version, longest, swept, servers,
+--                              output_error, outputs_seen, policy, policy_version, longest, swept, servers,
 --                              oldest_day
 -- ..:reasons           set     why the policy was set, each heeded once
 -- ..:clients           hash    client -> record: counter, what waits, runs and was used; for good
@@ -74,9 +74,9 @@ end
 local function text(number) return string.format('%.17g', number) end
 
 -- The pool's few numbers are read once a call and written once, at its end.
-local POOL_FIELDS = {'seq', 'virtual_time', 'last_left', 'tokens_per_byte', 'output_average', 'outputs_seen', 'policy',
+local POOL_FIELDS = {'seq', 'virtual_time', 'last_left', 'tokens_per_byte', 'output_average', 'output_error', 'outputs_seen', 'policy',
                      'policy_version', 'longest', 'swept', 'servers', 'oldest_day'}
-local POOL_DEFAULTS = {seq = 0, virtual_time = 0, tokens_per_byte = 0.25, output_average = 0, outputs_seen = 0, policy = 'vtc', policy_version = 0, servers = 0}
+local POOL_DEFAULTS = {seq = 0, virtual_time = 0, tokens_per_byte = 0.25, output_average = 0, output_error = 0, outputs_seen = 0, policy = 'vtc', policy_version = 0, servers = 0}
 local pool, pool_as_read = {}, {} -- as read: or written since
 for i, value in ipairs(call('HMGET', POOL, unpack(POOL_FIELDS))) do
   local field = POOL_FIELDS[i]

@@ -1,17 +1,9 @@
 """The ledger by itself: what no scheduler is needed to show."""
 
-from dataclasses import dataclass
-
 import pytest
 
 from fairness.cost import ServiceCost
 from replicas.ledger import Identity, Ledger
-
-
-@dataclass
-class Answer:
-    request_id: str
-    new_token_ids: list[int]
 
 
 @pytest.fixture
@@ -43,10 +35,13 @@ def test_identity_that_makes_no_sense_is_nobodys(fields):
 
 
 def test_a_session_pays_for_its_new_input_only(ledger):
-    ledger.opened("r", Identity("a", "l"), 10)
+    answer: list[int] = []
+    ledger.opened("r", Identity("a", "l"), 10, answer)
     ledger.admitted("r", 10, cached=4)
-    ledger.produced([Answer("r", [7, 8, 9])])
+    answer += [7, 8, 9]
+    ledger.stepped()
     ledger.continued("r", Identity("a", "l"), 5)
+    answer.clear()
     ledger.admitted("r", 10 + 2 + 5, cached=0)  # two of its tokens are part of the prompt now
     assert ledger.report()[0] == [["l", 0, 1, 15, 4, 3]]
     assert ledger.counters.charged("a") == (15 - 4) + 2 * 3
@@ -58,7 +53,7 @@ def test_an_unknown_request_that_ends_is_nothing(ledger):
 
 
 def test_forget_waits_until_all_is_reported(ledger):
-    ledger.opened("r", Identity("a", "l"), 10)
+    ledger.opened("r", Identity("a", "l"), 10, [])
     ledger.admitted("r", 10, cached=0)
     ledger.forget(["a"])
     ledger.ended("r", 10)
@@ -71,23 +66,23 @@ def test_forget_waits_until_all_is_reported(ledger):
 
 def test_a_lease_that_opens_again_after_its_end_was_reported_starts_from_zero(ledger):
     for expected in (10, 10):
-        ledger.opened("r", Identity("a", "l"), 10)
+        ledger.opened("r", Identity("a", "l"), 10, [])
         ledger.admitted("r", 10, cached=0)
         ledger.ended("r", 10)
         assert ledger.report()[0] == [["l", 0, 0, expected, 0, 0]]
 
 
 def test_a_preempted_client_is_among_those_a_newcomer_is_lifted_to(ledger):
-    ledger.opened("r", Identity("a"), 10)
+    ledger.opened("r", Identity("a"), 10, [])
     ledger.admitted("r", 10, cached=0)
-    ledger.opened("s", Identity("b", counter=500.0), 10)
+    ledger.opened("s", Identity("b", counter=500.0), 10, [])
     ledger.preempted("r", computed=10)
-    ledger.opened("t", Identity("c"), 10)
+    ledger.opened("t", Identity("c"), 10, [])
     assert ledger.counters.counter("c") == 10
 
 
 def test_a_refund_is_never_more_than_was_charged(ledger):
-    ledger.opened("r", Identity("a", "l"), 10)
+    ledger.opened("r", Identity("a", "l"), 10, [])
     ledger.admitted("r", 10, cached=6)
     ledger.ended("r", computed=0)
     assert ledger.counters.charged("a") == 0

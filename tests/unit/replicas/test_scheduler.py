@@ -53,7 +53,7 @@ def assert_nothing_is_left(engine: FakeEngine) -> None:
     ledger = scheduler._ledger
     assert not ledger._requests and not ledger._clients and not ledger._leases
     assert not ledger._gone and not ledger._changed_leases
-    assert not ledger._tab
+    assert not ledger._served
     assert len(scheduler._counters) == 0 and not scheduler._popped
     for queue in scheduler._queues:
         assert not queue._queue._lines and not queue._queue._client_of
