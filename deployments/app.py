@@ -17,6 +17,7 @@ from deployments.embedded_store import EmbeddedStore
 from deployments.live import live_settings
 from deployments.tiny_model import ensure_tiny_model
 from fairness.store.settings import StoreSettings
+from replicas.neighbours import NeighbourSettings
 from replicas.queue_link import LinkSettings
 from replicas.server import FairLLMServer, ReplicaSettings
 from router.server import Router, RouterSettings
@@ -25,6 +26,7 @@ SCHEDULER = "replicas.scheduler.FairScheduler"
 AUTOSCALER = "replicas.autoscaling:ByBacklog"
 STOP_S = 10.0  # what a drained process may need besides
 TINY = "tiny"
+ADAPTERS_IN_A_BATCH = 4  # unless `max_loras` says otherwise; each has its place in GPU memory
 
 
 def build(args: AppConfig) -> Application:
@@ -52,6 +54,7 @@ def _store(config: AppConfig) -> StoreSettings:
 def _router(config: AppConfig, store: StoreSettings, pools: list[Application]) -> Application:
     settings = RouterSettings(
         pools=tuple(pool.model_id for pool in config.pools),
+        adapters={name: pool.model_id for pool in config.pools for name in pool.adapters},
         policy=config.policy,
         build=secrets.token_hex(8),  # Serve builds anew only when `args` have changed
         queue=config.queue_settings(),
@@ -100,6 +103,8 @@ def _pool(pool: PoolConfig, config: AppConfig, store: StoreSettings) -> Applicat
     engine = llm.setdefault("engine_kwargs", {})
     engine["disable_log_stats"] = False  # the link listens to the steps
     engine["scheduler_cls"] = SCHEDULER
+    if pool.adapters:
+        _serve_adapters(pool, engine)
     given = engine.get("additional_config", {})
     engine["additional_config"] = given | {
         "fairlane": {
@@ -116,6 +121,7 @@ def _pool(pool: PoolConfig, config: AppConfig, store: StoreSettings) -> Applicat
         drain_s=pool.drain_s,
         link=LinkSettings(charge_interval_s=pool.charge_interval_s),
         log_format=config.logging.format,
+        neighbours=_neighbours(pool, config),
     )
     return build_llm_deployment(
         LLMConfig(**llm),
@@ -128,6 +134,29 @@ def _pool(pool: PoolConfig, config: AppConfig, store: StoreSettings) -> Applicat
             "graceful_shutdown_wait_loop_s": 0.1,
         },
     )
+
+
+def _neighbours(pool: PoolConfig, config: AppConfig) -> tuple[NeighbourSettings, ...]:
+    """The other pools, if what is used here counts there."""
+    if not config.across_pools.enabled:
+        return ()
+    return tuple(
+        NeighbourSettings(other.model_id, pool.price / other.price, config.across_pools.debt)
+        for other in config.pools
+        if other is not pool
+    )
+
+
+def _serve_adapters(pool: PoolConfig, engine: dict[str, Any]) -> None:
+    """Have vLLM load the adapters when it starts and keep all of them in the host's memory."""
+    count = len(pool.adapters)
+    engine["enable_lora"] = True
+    engine["lora_modules"] = [
+        {"name": name, "path": path, "base_model_name": pool.model_id}
+        for name, path in pool.adapters.items()
+    ]
+    engine.setdefault("max_loras", min(count, ADAPTERS_IN_A_BATCH))
+    engine.setdefault("max_cpu_loras", max(count, engine["max_loras"]))
 
 
 def _autoscale(llm: dict[str, Any]) -> None:

@@ -41,6 +41,7 @@ from router.watch import TracingSettings, WatchSettings
 QUEUE = QueueLimits()  # the defaults
 CHECKOUT = Path(__file__).resolve().parents[1]
 EMBEDDED = "embedded"
+CONTENT_KINDS = frozenset({"text", "image", "audio", "video", "file", "input", "refusal"})
 
 
 def home() -> Path:
@@ -526,6 +527,17 @@ class PoolConfig(Strict):
     charge_interval_s: float = Field(
         default=0.1, gt=0, description="Seconds between two reports of charges."
     )
+    price: float = Field(
+        default=1.0,
+        gt=0,
+        description="Price of a unit of service in this pool, next to those of the other pools; "
+        "means something with `across_pools.enabled`.",
+    )
+    adapters: dict[str, str] = Field(
+        default={},
+        description="LoRA adapters of the model: the name that clients ask for -> a folder on each "
+        "node, or a name on the Hugging Face hub. See [pools](pools.md#lora-adapters).",
+    )
 
     @property
     def model_id(self) -> str:
@@ -550,6 +562,32 @@ class PoolConfig(Strict):
                 "tell of the backlog, so with none of them a pool would never be scaled up"
             )
         return llm
+
+    @field_validator("adapters")
+    @classmethod
+    def _is_no_kind_of_content(cls, adapters: dict[str, str]) -> dict[str, str]:
+        if taken := sorted(CONTENT_KINDS.intersection(adapters)):
+            raise ValueError(
+                f"vLLM would use an adapter of the name {taken[0]!r} for every message with such "
+                "content, whatever model it asks for; choose another"
+            )
+        return adapters
+
+
+class AcrossPoolsConfig(Strict):
+    """Fairness over all pools together."""
+
+    enabled: bool = Field(
+        default=False,
+        description="What a client receives in one pool counts in all of them, by `pools[].price`; "
+        "else each pool is fair by itself. See [pools](pools.md#fairness-across-pools).",
+    )
+    debt: float = Field(
+        default=400_000.0,
+        ge=0,
+        description="Service a live replica of a pool by which what a client of weight 1 had in "
+        "other pools puts it behind those who wait there, at most.",
+    )
 
 
 class LiveConfig(Strict):
@@ -683,6 +721,9 @@ class AppConfig(LiveConfig):
     usage: UsageConfig = Field(
         default=UsageConfig(), description="What is kept of what clients use."
     )
+    across_pools: AcrossPoolsConfig = Field(
+        default=AcrossPoolsConfig(), description="Fairness over all pools together."
+    )
     metrics: MetricsConfig = Field(
         default=MetricsConfig(), description="What is exported of single clients."
     )
@@ -701,8 +742,16 @@ class AppConfig(LiveConfig):
     @field_validator("pools")
     @classmethod
     def _no_model_twice(cls, pools: tuple[PoolConfig, ...]) -> tuple[PoolConfig, ...]:
-        for problem in _twice("pools", "model", [pool.model_id for pool in pools]):
+        models = [name for pool in pools for name in (pool.model_id, *pool.adapters)]
+        for problem in _twice("pools", "model", models):
             raise ValueError(f"{problem.what}; {problem.mend}")
+        names = {pool.deployment_name: pool.model_id for pool in pools}
+        for pool in pools:
+            if pool.model_id != names[pool.deployment_name]:
+                raise ValueError(
+                    f"{pool.model_id} and {names[pool.deployment_name]} are one name to Serve, "
+                    f"{pool.deployment_name}; rename one of them"
+                )
         return pools
 
     def live(self) -> dict[str, Any]:

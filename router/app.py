@@ -11,7 +11,7 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,7 +70,8 @@ class Limits:
 
 @dataclass(slots=True)
 class RouterApp:
-    """The ASGI application. `turns`: pool (model) -> its queue."""
+    """The ASGI application. `turns`: pool (model) -> its queue. `adapters`: LoRA adapters, models
+    of their own to clients -> the pool that serves them."""
 
     name: str
     clients: Clients
@@ -81,6 +82,7 @@ class RouterApp:
     limits: Limits
     admin: Callable[[Scope, Receive, Send], Awaitable[None]] | None = None  # what is under /admin
     meter: Meter = field(default_factory=Meter)
+    adapters: Mapping[str, str] = field(default_factory=dict)
     started: int = field(default_factory=lambda: int(time.time()))
     watch: Watch | None = None  # who looks at requests
 
@@ -123,7 +125,7 @@ class RouterApp:
                 await self._readyz(exchange)
             elif path == "/v1/models":
                 await self.clients.client(exchange.header("authorization"))
-                models = [self._model(name) for name in self.turns]
+                models = [self._model(name) for name in (*self.turns, *self.adapters)]
                 await exchange.answer({"object": "list", "data": models})
             elif path.startswith("/v1/models/"):
                 await self.clients.client(exchange.header("authorization"))
@@ -157,7 +159,9 @@ class RouterApp:
         if self.watch is None:
             await self._take_turn(exchange, client, body, turns, None)
             return
-        with self.watch.over(exchange, client, body, body.model, turns.following) as story:
+        with self.watch.over(
+            exchange, client, body, self._pool_of(body.model), turns.following
+        ) as story:
             await self._take_turn(exchange, client, body, turns, story)
 
     async def _take_turn(
@@ -166,7 +170,8 @@ class RouterApp:
         await self._require_ready(turns, body.model)
         turn = turns.submit(client, len(body.data), body.priority, body.max_output, story=story)
         exchange.in_line(turn)
-        exchange.on_stream = lambda waited_s: self.meter.first_token(body.model, waited_s)
+        pool = self._pool_of(body.model)
+        exchange.on_stream = lambda waited_s: self.meter.first_token(pool, waited_s)
         outcome = "failed"
         try:
             await exchange.unless_gone(self._wait_and_relay(exchange, turns, turn, body))
@@ -179,7 +184,7 @@ class RouterApp:
             raise
         finally:
             turns.leave(turn)
-            self.meter.ended(body.model, outcome)
+            self.meter.ended(pool, outcome)
 
     async def _require_ready(self, turns: Turns, model: str) -> None:
         if await turns.look():
@@ -201,7 +206,7 @@ class RouterApp:
                     f"no turn within {max_wait_s:g} s: the cluster is overloaded", 10
                 ) from None
             grant = turn.grant.result()
-            self.meter.waited(body.model, exchange.waited())
+            self.meter.waited(self._pool_of(body.model), exchange.waited())
             token = GrantToken(
                 lease=grant.lease,
                 client=turn.client.name,
@@ -274,14 +279,18 @@ class RouterApp:
             answered=lambda: turns.answered(turn) if turn is not None else None,
         )
 
+    def _pool_of(self, model: str) -> str:
+        return self.adapters.get(model, model)
+
     def _pool(self, model: str) -> Turns:
-        turns = self.turns.get(model)
+        turns = self.turns.get(self._pool_of(model))
         if turns is None:
-            raise unknown_model(model, list(self.turns))
+            raise unknown_model(model, [*self.turns, *self.adapters])
         return turns
 
     def _model(self, name: str) -> dict[str, Any]:
-        return {"id": name, "object": "model", "created": self.started, "owned_by": "fairlane"}
+        card = {"id": name, "object": "model", "created": self.started, "owned_by": "fairlane"}
+        return card | {"parent": self.adapters[name]} if name in self.adapters else card
 
     async def _readyz(self, exchange: Exchange) -> None:
         pools = {name: len(turns.replicas) for name, turns in self.turns.items()}

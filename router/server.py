@@ -7,7 +7,7 @@ import gc
 import logging
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,7 +55,7 @@ class LiveSettings:
 
 @dataclass(frozen=True, slots=True)
 class RouterSettings:
-    """pools: names of the models served.
+    """pools: names of the models served. adapters: LoRA adapters -> the pool that has them.
 
     live: what Serve's `user_config` of the routers means; raises ValueError for an unsound one.
     live_files: files that it reads, too; asked again when they change.
@@ -78,6 +78,7 @@ class RouterSettings:
     live_files: tuple[str, ...] = ()
     watch: WatchSettings = field(default_factory=WatchSettings)
     log_format: Format = "text"
+    adapters: Mapping[str, str] = field(default_factory=dict)
 
 
 LOGGERS = ("router", "fairness", "fairlane")  # the last: audit and access
@@ -160,6 +161,7 @@ class Router:
             self._serve_admin if settings.admin_port is None else None,
             self._metrics,
             watch=watch,
+            adapters=settings.adapters,
         )
         self._app = app
         self._apply(live, app, directory)

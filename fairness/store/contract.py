@@ -7,7 +7,9 @@ in order and at once. When a call ends, no credit and waiting request are left u
 request id; `requeue`, `charge`, `settle` and `resync_lease` by lease id, with cumulative totals;
 `offer` carries a version. And calls are numbered per sender (`Session`): the store remembers the
 last number it has applied for each, so that a call that comes again, or after later ones, adds
-nothing that was over already. Grants whose reply was lost are told again by `reconcile`.
+nothing that was over already. (`served_elsewhere` rests on the number alone: a neighbour sends one
+call at a time, and the same again until it has a reply. So its number is kept for an hour.) Grants
+whose reply was lost are told again by `reconcile`.
 
 **A store that forgets.** A call also says which number its sender has last had a reply for. A
 store that has not heard of it has lost what came in between (a crash between two syncs, a
@@ -37,7 +39,7 @@ from fairness.prediction import Prediction
 from fairness.store.explain import Choice, End, Standing
 from fairness.store.usage import LastDays, Used
 
-SenderKind = Literal["router", "replica"]
+SenderKind = Literal["router", "replica", "neighbour"]
 Argument = str | int | float
 PLACEMENTS = ("least_loaded",)
 PRIORITY_LIMIT = 1_000
@@ -45,7 +47,10 @@ PRIORITY_LIMIT = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Who calls. `name` is unique to one life of a process (its incarnation)."""
+    """Who calls. `name` is unique to one life of a process (its incarnation).
+
+    A neighbour is a replica of another pool, where clients of this one are served as well.
+    """
 
     kind: SenderKind
     name: str
@@ -178,6 +183,23 @@ class Call:
     def settle(self, lease: str, usage: Usage) -> None:
         """Replica: this lease is over and used so much. O(log clients)."""
         self.verbs.append(("settle", lease, usage.input, usage.cached, usage.output))
+
+    def served_elsewhere(
+        self,
+        client: str,
+        weight: float,
+        service: float,
+        debt: float,
+        groups: Iterable[Group] = (),
+    ) -> None:
+        """Neighbour, in a numbered call: the client has received so much more in another pool.
+
+        service: what that is worth here; below 0, what was said too much of it. debt: how far it
+        may put a counter above those who wait here: service by weight, for each live replica.
+        groups: those that the client stands in, the outermost first; heeded when it has nothing
+        waiting or running here. O(log clients), for each level of groups.
+        """
+        self.verbs.append(("served_elsewhere", client, weight, service, debt, *_flat(groups)))
 
     def policy(self, name: str, reason: str) -> None:
         """Anyone: order grants by this policy. Heeded once for each `reason`.

@@ -46,6 +46,7 @@ FIRST_TOKENS_PER_BYTE = 0.25
 SWEEP_LIMIT = 100
 SWEEP_SENDERS = 4
 ENDS_KEPT, ENDS_LIMIT = 5000, 500  # as in lua/explain.lua, lua/ends.lua
+NEIGHBOUR_TTL_MS = 3_600_000
 
 Publish = Callable[[str, tuple[Grant, ...]], None]
 
@@ -158,7 +159,7 @@ class MemoryPool:
         self.usage = UsageByDay(settings.usage_retention_days)
         self._lines: dict[str, LowestFirst[str, tuple[int, int]]] = {}
         self._arrivals = LowestFirst(self._seq_of)
-        self._heard: dict[str, dict[str, int]] = {"router": {}, "replica": {}}
+        self._heard: dict[str, dict[str, int]] = {"router": {}, "replica": {}, "neighbour": {}}
         self._calls: dict[str, _Heard] = {}
         self._routed: dict[str, set[str]] = {}
         self._replicas: dict[str, _Replica] = {}
@@ -421,6 +422,16 @@ class MemoryPool:
             self._output_average = self._output_average.after(usage.output)
             self._remember_output(self._tree.client(entry.client), usage.output)
 
+    def _do_served_elsewhere(
+        self, name: str, weight: float, service: float, debt: float, *groups: Argument
+    ) -> None:
+        if self._now.repeated or service == 0:
+            return
+        client = self._tree.client(name)
+        if not client.waiting and not client.running:
+            self._tree.join_groups(client, groups)
+        self._tree.add_service_elsewhere(client, service, weight, debt)
+
     def _do_policy(self, name: str, reason: str) -> None:
         if reason not in self._reasons:
             self._reasons.add(reason)
@@ -488,8 +499,13 @@ class MemoryPool:
         self._forgive_absence()
         self.usage.forget_old(self._now.today)
         self.meters.tidy(self._now.now)
-        silent = self._now.now - self._settings.sender_ttl_ms
-        for kind, end in (("replica", self._sweep_replica), ("router", self._sweep_router)):
+        ttl_ms = self._settings.sender_ttl_ms
+        for kind, end, kept_ms in (
+            ("replica", self._sweep_replica, ttl_ms),
+            ("router", self._sweep_router, ttl_ms),
+            ("neighbour", self._sweep_neighbour, NEIGHBOUR_TTL_MS),
+        ):
+            silent = self._now.now - kept_ms
             dead = sorted((at, name) for name, at in self._heard[kind].items() if at <= silent)
             for _, name in dead[:SWEEP_SENDERS]:
                 end(name)
@@ -841,6 +857,9 @@ class MemoryPool:
             self._forget(entry, Usage())
         if name not in self._routed:
             self._forget_sender("router", name)
+
+    def _sweep_neighbour(self, name: str) -> None:
+        self._forget_sender("neighbour", name)
 
     def _forget_sender(self, kind: str, name: str) -> None:
         del self._heard[kind][name]

@@ -51,6 +51,7 @@ PAGE = 1000  # records
 STATE = ("state", "records", "usage", "layouts", "heap", "sets", "session")
 VERBS = (
     "moves", "order", "place", "predict", "explain", "submit", "offer", "charge", "settle",
+    "served_elsewhere",
 )  # fmt: skip
 RARE_VERBS = (
     "undo", "cancel", "requeue", "reconcile", "policy", "resync", "sweep", "leave", "pool",

@@ -21,6 +21,7 @@ import yaml
 from tests.otlp_collector import Collector, collecting
 
 ROOT = Path(__file__).parents[2]
+LOCAL = ROOT / "deployments" / "local.yaml"
 START_S = 400
 KEYS = {name: f"sk-local-{name}" for name in ("alice", "bob", "carol", "admin")}
 

@@ -337,6 +337,10 @@ async def test_the_queue_s_clients_and_policy(routers: tuple[Router, Router]) ->
         )
 
     await until(heard_of)
+    of_tiny = await other.done("GET", "/queue/clients?model=tiny")
+    assert of_tiny == await other.done("GET", "/queue/clients")
+    status, field, _ = await other.refused("GET", "/queue/clients?model=none")
+    assert (status, field) == (404, "model")
     await one.done("PUT", "/queue/policy", {"policy": "lcf"})
 
     async def agreed() -> bool:

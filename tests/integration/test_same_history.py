@@ -52,6 +52,7 @@ pytestmark = pytest.mark.integration
 
 ROUTERS = [Sender("router", f"router-{n}") for n in range(2)]
 REPLICAS = [Sender("replica", f"replica-{n}") for n in range(3)]
+NEIGHBOURS = [Sender("neighbour", f"neighbour-{n}") for n in range(2)]
 CLIENTS = ["alice", "bob", "carol", "the client of many names", "é"]
 REQUESTS = [f"r{n}" for n in range(30)]
 A, A1, A2, B = Group("a/", 3.0), Group("a/1/"), Group("a/2/", 0.7), Group("b/")
@@ -98,7 +99,7 @@ class Both(RuleBasedStateMachine):
         self.listener = redis.Redis.from_url(self.url, decode_responses=True).pubsub()
         self.listener.psubscribe(f"{PREFIX}grants:*")
         self.listener.get_message(timeout=1)
-        self.numbers = {sender.name: 0 for sender in (*ROUTERS, *REPLICAS)}
+        self.numbers = {sender.name: 0 for sender in (*ROUTERS, *REPLICAS, *NEIGHBOURS)}
         self.acked = dict(self.numbers)
         self.sent: list[tuple[Sender, Call]] = []
         self.leases: dict[str, str] = {"r0.1": REPLICAS[0].name}
@@ -202,7 +203,27 @@ class Both(RuleBasedStateMachine):
         self.send(replica, call, True)
 
     @rule(
-        sender=st.sampled_from(ROUTERS + REPLICAS),
+        neighbour=st.sampled_from(NEIGHBOURS),
+        had=st.lists(
+            st.tuples(
+                st.sampled_from(CLIENTS),
+                weights,
+                st.floats(-50, 900),
+                st.sampled_from([0.0, 70.0, 1e9]),
+                st.sampled_from(GROUPS),
+            ),
+            max_size=4,
+        ),
+        heard=st.booleans(),
+    )
+    def serve_elsewhere(self, neighbour: Sender, had: list[Any], heard: bool) -> None:
+        call = Call()
+        for client, weight, service, debt, groups in had:
+            call.served_elsewhere(client, weight, service, debt, groups)
+        self.send(neighbour, call, heard)
+
+    @rule(
+        sender=st.sampled_from(ROUTERS + REPLICAS + NEIGHBOURS),
         verb=st.sampled_from(["heartbeat", "leave", "ends"]),
     )
     def beat(self, sender: Sender, verb: str) -> None:
@@ -347,7 +368,7 @@ def test_a_long_history_of_one_seed(server_url: str) -> None:
     machine = type("Long", (Both,), {"url": server_url})()
     machine.begin("moving_average", 1.0, ServiceCost(), 300.0)
     for step in range(3_000):
-        sender = random_.choice(ROUTERS + REPLICAS)
+        sender = random_.choice(ROUTERS + REPLICAS + NEIGHBOURS[:1])
         call = Call()
         for _ in range(random_.randint(1, 6)):
             if sender.kind == "router":
@@ -360,6 +381,8 @@ def test_a_long_history_of_one_seed(server_url: str) -> None:
                     call.explain(name, standing=random_.random() < 0.5)
                 if random_.random() < 0.2:
                     call.cancel(f"q{step - random_.randint(1, 9)}-0")
+            elif sender.kind == "neighbour":
+                call.served_elsewhere(random_.choice(CLIENTS), 1, random_.uniform(-9, 90), 600.0)
             elif machine.leases:
                 lease = random_.choice(list(machine.leases)[-40:])
                 usage = Usage(random_.randint(0, 90), 0, random_.randint(0, 60))

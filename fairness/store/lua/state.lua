@@ -36,6 +36,7 @@
 -- ..:ends:ROUTER       list    its explained leases that are over; until it asks, or for ten minutes
 -- ..:routers           zset    router -> time last heard of
 -- ..:replicas          zset    replica -> time last heard of
+-- ..:neighbours        zset    replica of another pool -> time last heard of
 --                      What the records say, in the order in which it is asked for:
 -- ..:backlogged        zset    client or group -> counter, those with a waiting request in no group
 -- ..:backlogged:GROUP  zset    the same of a group's
@@ -48,9 +49,11 @@
 local PREFIX = KEYS[1] .. ':'
 local function key_of(kind, name) return name and PREFIX .. kind .. ':' .. name or PREFIX .. kind end
 local POOL, ROUTERS, REPLICAS, CALLS = key_of('pool'), key_of('routers'), key_of('replicas'), key_of('calls')
+local NEIGHBOURS = key_of('neighbours')
 
 -- ARGV begins with the call's header.
-local KIND, SENDER = ARGV[1], ARGV[2] -- "router" or "replica"; its name
+local KIND, SENDER = ARGV[1], ARGV[2] -- "router", "replica" or "neighbour"; its name
+local SENDERS = KIND == 'router' and ROUTERS or KIND == 'replica' and REPLICAS or NEIGHBOURS -- it is one of
 local NUMBER, ACKED = tonumber(ARGV[3]), tonumber(ARGV[4]) -- of this call; of the last one it heard a reply to
 local INPUT_WEIGHT, OUTPUT_WEIGHT = tonumber(ARGV[5]), tonumber(ARGV[6])
 local CACHED_WEIGHT = tonumber(ARGV[7])
