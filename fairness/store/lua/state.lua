@@ -12,7 +12,7 @@
 -- sender was heard of, or leaves, is noted at once, and a sweep, which looks at whole sets, writes
 -- what came before it.
 --
--- KEYS[1]  prefix, "fairlane:4:{pool}"; every other key is derived from it and
+-- KEYS[1]  prefix, "fairlane:5:{pool}"; every other key is derived from it and
 --          shares its hash tag, so that a pool lives on one Cluster node.
 -- ARGV     header (below), then verbs with their arguments (call.lua).
 -- Units    time: milliseconds of the server's clock; counters: service / weight.
