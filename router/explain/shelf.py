@@ -110,15 +110,19 @@ class Shelf:
         return [router for router in routers if router != self._router]
 
     async def _keep_writing(self) -> None:
+        failing = False
         while True:
             await asyncio.sleep(WRITE_S)
             try:
                 while await self._write_some():
                     pass
+                failing = False
             except BreakerOpenError as error:
                 await asyncio.sleep(error.retry_in_s)
             except StoreUnavailableError as error:
-                logger.warning("stories could not be written: %s", error)
+                if not failing:  # said once, not every second
+                    logger.warning("stories can't be written to the store: %s", error)
+                failing = True
 
     async def _write_some(self) -> bool:
         """Write a batch. Is there more?"""
