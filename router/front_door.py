@@ -15,6 +15,8 @@ from starlette.middleware import Middleware
 Asgi = Callable[..., Awaitable[None]]
 READ = frozenset(
     {b"authorization", b"content-length", b"content-type", b"host", b"x-forwarded-for"}
+    # of browsers, for the dashboard
+    | {b"accept", b"cookie", b"if-none-match", b"x-fairlane-csrf", b"x-forwarded-proto"}
 )
 
 

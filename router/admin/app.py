@@ -15,15 +15,22 @@ from router.admin.clients import clients_router
 from router.admin.groups import groups_router
 from router.admin.guard import AdminKeys, Guard
 from router.admin.keys import keys_router
+from router.admin.live import live_router
 from router.admin.queue import queue_router
 from router.admin.usage import usage_router
 from router.directory.directory import Directory
 from router.errors import ApiError, unavailable
+from router.live.pools import LivePools
 from router.turns import Turns
 
 
-def admin_api(keys: AdminKeys, directory: Directory, turns: Mapping[str, Turns]) -> Guard:
-    """The whole API, behind its guard. turns: pool -> its queue."""
+def admin_api(
+    keys: AdminKeys,
+    directory: Directory,
+    turns: Mapping[str, Turns],
+    live: LivePools | None = None,
+) -> Guard:
+    """The whole API, behind its guard. turns: pool -> its queue; live: what is seen of it."""
     app = FastAPI(
         title="Fairlane admin API",
         description="Clients, groups, API keys, the state of the queue, usage, and the audit log.",
@@ -41,6 +48,7 @@ def admin_api(keys: AdminKeys, directory: Directory, turns: Mapping[str, Turns])
         queue_router(directory, turns),
         usage_router(directory, turns),
         audit_router(directory),
+        live_router(directory, live or {}),
     ):
         api.include_router(router)
     app.include_router(api)

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable
 
 from fairness.store.contract import StoreUnavailableError
-from router.directory.store import DirectoryStore
 from router.dashboard.sessions import Session
+from router.directory.store import DirectoryStore
 
 logger = logging.getLogger(__name__)
 
@@ -20,9 +20,7 @@ class EndedSessions:
     """One router's view: at most one read of the store every `FRESH_S`, and only while somebody
     asks. While the store is away, what is known holds."""
 
-    def __init__(
-        self, store: DirectoryStore, clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, store: DirectoryStore, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
         self._clock = clock
         self._names: frozenset[str] = frozenset()

@@ -74,6 +74,10 @@ class Sessions:
                 return self._session(value) if self._clock() < int(expires) else None
         return None
 
+    def now(self) -> float:
+        """Seconds since 1970, as sessions expire."""
+        return self._clock()
+
     def _session(self, value: str) -> Session:
         _, admin, expires, name, _ = value.split(".")
         return Session(admin, name, int(expires), self._mac("csrf", value, ""))

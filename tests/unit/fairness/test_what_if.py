@@ -43,14 +43,14 @@ def test_nobody_gets_more_than_it_wants():
 def test_as_the_oracle_says(data):
     groups = {name: data.draw(WEIGHTS) for name in PLACES[1:]}
     demands = [
-        Demand(f"c{n}", place, data.draw(WEIGHTS), data.draw(st.sampled_from([0.0, 3.0, 40.0, 1e9])))
+        Demand(
+            f"c{n}", place, data.draw(WEIGHTS), data.draw(st.sampled_from([0.0, 3.0, 40.0, 1e9]))
+        )
         for n, place in enumerate(data.draw(st.lists(st.sampled_from(PLACES), max_size=8)))
     ]
     paths = {
         demand.name: tuple(
-            (name, groups[name], None)
-            for name in PLACES[1:]
-            if demand.parent.startswith(name)
+            (name, groups[name], None) for name in PLACES[1:] if demand.parent.startswith(name)
         )
         for demand in demands
     }
