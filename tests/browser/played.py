@@ -100,11 +100,11 @@ class PlayedReplica:
                     done.set()
             self._version += 1
             limit = self._over + self._slots
-            call.offer(f"tcp://{self.name}", limit, self._seen, self._version, 4096)
+            call.offer(f"tcp://{self.name}", limit, self._seen, self._version, 1024)
             if step % 4 == 0:
                 call.heartbeat()
                 use = sum(p + m for p, m, *_ in self._running.values()) / 24_000
-                facts = ReplicaFacts(self._slots, 4, 4096, 24_000, min(1, use), step // 90)
+                facts = ReplicaFacts(self._slots, 4, 1024, 24_000, min(1, use), step // 90)
                 await self._board.tell_facts(self.name, facts)
             await self._queue.execute(self._sender, call)
             await asyncio.sleep(step_s)

@@ -96,7 +96,7 @@ export class Chart {
     })];
   }
 
-  options({ lines, format, max }) {
+  options({ lines, format, max, log }) {
     const axis = { stroke: css("--muted"), font: "11px system-ui, sans-serif", grid: { stroke: css("--grid"), width: 1 }, ticks: { show: false } };
     return {
       width: this.plot.clientWidth,
@@ -104,10 +104,15 @@ export class Chart {
       padding: [8, 4, 0, 0],
       legend: { show: false },
       cursor: { points: { size: 5 }, drag: { x: false, y: false }, y: false },
-      scales: { x: { time: true }, y: { range: (_, low, high) => [0, max ?? Math.max(1e-9, high * 1.06 || 1)] } },
+      scales: {
+        x: { time: true },
+        y: log
+          ? { distr: 3, range: (_, low, high) => [1, 10 ** Math.ceil(Math.log10(Math.max(10, high || 1)) + 0.05)] }
+          : { range: (_, low, high) => [0, max ?? Math.max(1e-9, high * 1.06 || 1)] },
+      },
       axes: [
         { ...axis, size: 26, space: 70, grid: { show: false }, values: (_, ticks) => ticks.map((s) => clock(1000 * s, ticks.length > 1 && ticks[1] - ticks[0] < 60)) },
-        { ...axis, size: 46, space: 34, values: (_, ticks) => ticks.map((value) => format(value)) },
+        { ...axis, size: 46, space: 34, values: (_, ticks) => ticks.map((value) => (log && Math.log10(value) % 1 ? "" : format(value))) },
       ],
       series: [
         {},

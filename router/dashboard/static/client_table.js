@@ -33,8 +33,9 @@ export function clientTable(live) {
   const update = (now) => {
     seen = now;
     if (!seen) return;
-    const lowest = Math.min(...seen.clients.filter((row) => row.waiting).map((row) => row.counter));
-    const rows = seen.clients.map((row) => ({ ...row, ahead: row.waiting ? row.counter - lowest : null }));
+    const lowest = new Map(); // in each group, of those that wait
+    for (const { group, waiting, counter } of seen.clients) if (waiting) lowest.set(group, Math.min(counter, lowest.get(group) ?? Infinity));
+    const rows = seen.clients.map((row) => ({ ...row, ahead: row.waiting ? row.counter - lowest.get(row.group) : null }));
     const value = ORDERS[order][1];
     rows.sort((a, b) => value(b) - value(a) || (a.client < b.client ? -1 : 1));
     keyed(body, rows, (row) => row.client, () => rowOf(live, () => seen));

@@ -42,7 +42,7 @@ export function headline() {
     text(line.small, seen.waiting ? `${count(seen.backlogged, "client")}, the oldest for ${duration(seen.oldest_wait_ms)}` : `${count(seen.known, "client")} known`);
     const taking = seen.replicas.filter((replica) => replica.taking).length;
     text(room.big, taking === seen.replicas.length ? String(taking) : `${taking} of ${seen.replicas.length}`);
-    text(room.small, `${count(seen.running, "request")} running, ${count(seen.credits, "credit")} free`);
+    text(room.small, `${count(seen.running, "request")} running, ${count(seen.credits, "free credit")}`);
   };
   return { element, update };
 }

@@ -16,6 +16,7 @@ export class Live extends EventTarget {
     this.latest = null;
     this.heardAt = 0;
     this.colors = new Map(); // client -> 0…7
+    this.groups = new Map(); // client -> the group it was last seen in
     this.clear();
     this.watch = this.watch.bind(this);
   }
@@ -109,6 +110,7 @@ export class Live extends EventTarget {
     for (const name of COLUMNS) this[name].push(values[name]);
     for (const columns of this.clients.values()) for (const field of FIELDS) columns[field].push(null);
     for (const row of seen.clients) {
+      this.groups.set(row.client, row.group);
       let columns = this.clients.get(row.client);
       if (!columns) {
         if (this.clients.size >= KEPT) continue;
@@ -128,7 +130,10 @@ export class Live extends EventTarget {
       for (const name of COLUMNS) this[name].splice(0, drop);
       for (const [name, columns] of this.clients) {
         for (const field of FIELDS) columns[field].splice(0, drop);
-        if (columns.service_per_s.every((value) => value === null)) this.clients.delete(name);
+        if (columns.service_per_s.every((value) => value === null)) {
+          this.clients.delete(name);
+          this.groups.delete(name);
+        }
       }
     }
   }

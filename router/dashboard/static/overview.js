@@ -49,23 +49,24 @@ export function overview({ live }) {
 
   const spread = new Chart({
     title: "Counters",
-    hint: "ahead of the least served that waits",
+    hint: "ahead of the least served of the same group",
     data: () => ({ at: live.at, lines: spreadOf(live), format: short }),
     said: () => "How far the counter of each client with something waiting is ahead of the lowest one, over time.",
   });
 
   const gap = new Chart({
     title: "Gap and bound",
-    hint: "largest difference of counters, and what it can't exceed",
+    hint: "of counters, logarithmic",
     data: () => ({
       at: live.at,
       lines: [
-        { name: "gap", color: "--accent", values: live.gap, area: true },
+        { name: "gap", color: "--accent", values: live.gap.map((value) => (value === null ? null : Math.max(1, value))) },
         { name: "bound", color: "--warn", values: live.bound, dash: true },
       ],
       format: short,
+      log: true,
     }),
-    said: () => `The gap over time; now ${short(live.gap.at(-1))} of ${short(live.bound.at(-1))}.`,
+    said: () => `The largest gap over time; now ${short(live.gap.at(-1))} of ${short(live.bound.at(-1))}.`,
   });
 
   const charts = [shares, waiting, spread, gap];
@@ -102,14 +103,18 @@ function stackedBy(live, field, total) {
 }
 
 function spreadOf(live) {
-  const lowest = live.at.map((_, i) => {
-    let low = Infinity;
-    for (const columns of live.clients.values()) if (columns.waiting[i] > 0 && columns.counter[i] < low) low = columns.counter[i];
-    return low;
-  });
-  return live.chosen.map((name) => {
+  const lowest = new Map(); // group -> at each time the lowest counter in it
+  for (const [name, { waiting, counter }] of live.clients) {
+    const group = live.groups.get(name);
+    if (group === undefined) continue; // not seen since the page was opened: whom to compare it with?
+    if (!lowest.has(group)) lowest.set(group, new Array(live.at.length).fill(Infinity));
+    const low = lowest.get(group);
+    for (let i = 0; i < low.length; i++) if (waiting[i] > 0 && counter[i] < low[i]) low[i] = counter[i];
+  }
+  return live.chosen.filter((name) => lowest.has(live.groups.get(name))).map((name) => {
     const { waiting, counter } = live.clients.get(name);
-    return { name, color: live.color(name), values: counter.map((value, i) => (waiting[i] > 0 && value !== null ? value - lowest[i] : null)) };
+    const low = lowest.get(live.groups.get(name));
+    return { name, color: live.color(name), values: counter.map((value, i) => (waiting[i] > 0 && value !== null ? value - low[i] : null)) };
   });
 }
 

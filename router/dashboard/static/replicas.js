@@ -38,7 +38,7 @@ function one() {
     batch.set(facts ? running / facts.slots : 0);
     text(inCache, facts && facts.kv_tokens ? percent(facts.kv_use, 0) : "unknown");
     cache.set(facts?.kv_use ?? 0);
-    text(rest, `${count(credits, "credit")} free` + (facts?.preemptions ? `, ${count(facts.preemptions, "preemption")}` : "") + (facts?.kv_tokens ? `, ${short(facts.kv_tokens)} tokens` : ""));
+    text(rest, `${count(credits, "free credit")}` + (facts?.preemptions ? `, ${count(facts.preemptions, "preemption")}` : "") + (facts?.kv_tokens ? `, ${short(facts.kv_tokens)} tokens` : ""));
   };
   return element;
 }
