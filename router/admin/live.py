@@ -72,7 +72,7 @@ def live_router(directory: Directory, pools: LivePools) -> APIRouter:
         Shares are max-min, of what is wanted now; `greedy`: as if it wanted all it can get."""
         if bool(client) == bool(group):
             raise ApiError(400, "name a client or a group, one of them", param="client")
-        seen = named(pool).latest
+        seen = named(pool).smoothed()
         if seen is None:
             raise unavailable("nothing was seen of this pool in the last seconds; try again", 2)
         parent = ROOT

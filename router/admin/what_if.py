@@ -13,6 +13,7 @@ from fairness.what_if import Demand, fair_shares
 
 OTHERS = "others of "  # a name that no client can have
 LEAST = 1e-3  # of the total: what is less is noise
+ALIKE = 0.8  # of what another receives by weight
 Kind = Literal["client", "group", "others"]
 
 
@@ -96,11 +97,22 @@ def what_if(seen: Observation, weights: Mapping[str, float], change: Change) -> 
 
 
 def _clients(seen: Observation, weights: Mapping[str, float]) -> Iterator[Demand]:
+    """Who wants more? Under VTC those of one group that are backlogged all the time receive alike,
+    by weight; who has something waiting and receives clearly less is not held back by the queue."""
+    weight = {
+        row.client: weights.get(row.client, 1.0) if row.weight is None else row.weight
+        for row in seen.clients
+    }
+    level: dict[str, float] = {}
     for row in seen.clients:
-        weight = weights.get(row.client, 1.0) if row.weight is None else row.weight
+        if row.waiting and seen.policy == "vtc":
+            own = row.rates.service_per_s / weight[row.client]
+            level[row.group] = max(level.get(row.group, 0.0), own)
+    for row in seen.clients:
+        rate = row.rates.service_per_s
+        more = row.waiting and rate / weight[row.client] >= ALIKE * level.get(row.group, 0.0)
         parent = f"{row.group}/" if row.group else ROOT
-        wants = math.inf if row.waiting else row.rates.service_per_s
-        yield Demand(row.client, parent, weight, wants)
+        yield Demand(row.client, parent, weight[row.client], math.inf if more else rate)
 
 
 def _others(seen: Observation, clients: list[Demand]) -> Iterator[tuple[Demand, float]]:

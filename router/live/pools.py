@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import deque
 from collections.abc import Mapping
 
 import orjson
@@ -15,7 +16,9 @@ from fairness.observe.observer import Observer
 from fairness.observe.standing import Standing
 from router.live.charts import SPANS, Span, columns, thinned
 from router.live.feed import Feed
+from router.live.smooth import smoothed
 
+LATELY = 15  # observations
 FRESH_S = 4.0  # a chart that was made is handed out again for so long
 
 
@@ -27,6 +30,7 @@ class LivePool:
         self.feed = Feed()
         self._board = board
         self._observer: Observer | None = None
+        self._lately: deque[Observation] = deque(maxlen=LATELY)
         self._charts = {name: _Chart(board, span) for name, span in SPANS.items()}
 
     @property
@@ -40,7 +44,12 @@ class LivePool:
 
     def tell(self, seen: Observation) -> None:
         """Show it to all who watch."""
+        self._lately.append(seen)
         self.feed.tell(seen)
+
+    def smoothed(self) -> Observation | None:
+        """The last one, with rates of the last half minute."""
+        return None if self.latest is None else smoothed(self._lately)
 
     async def chart(self, span: str) -> bytes:
         """Columns of the time named in `SPANS`, as JSON. Raises StoreUnavailableError."""

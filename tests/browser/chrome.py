@@ -110,7 +110,7 @@ class Page:
     async def picture(self, path: Path, *, whole: bool = False) -> None:
         """Of what is seen, or of the whole page, as PNG."""
         shot = await self.send("Page.captureScreenshot", captureBeyondViewport=whole)
-        path.write_bytes(base64.b64decode(shot["data"]))
+        await asyncio.to_thread(path.write_bytes, base64.b64decode(shot["data"]))
 
     async def close(self) -> None:
         self._reading.cancel()
@@ -184,5 +184,5 @@ async def _port(file: Path) -> int:
     async with asyncio.timeout(START_S):
         while True:
             with contextlib.suppress(OSError, IndexError, ValueError):
-                return int(file.read_text().split()[0])
+                return int((await asyncio.to_thread(file.read_text)).split()[0])
             await asyncio.sleep(0.05)

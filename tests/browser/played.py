@@ -146,6 +146,7 @@ class Played:
 async def played(
     store_url: str,
     floods: Iterable[Flood] = FLOODS,
+    *,
     replicas: int = 3,
     interval_s: float = 2.0,
     port: int = 0,
@@ -200,7 +201,7 @@ async def played(
         stage.tasks += [asyncio.create_task(replica.live()) for replica in made.values()]
         try:
             await until(lambda: server.started and (bool(turns.replicas) or not replicas))
-            stage.url = "http://127.0.0.1:%d" % server.servers[0].sockets[0].getsockname()[1]
+            stage.url = "http://{}:{}".format(*server.servers[0].sockets[0].getsockname()[:2])
             yield stage
         finally:
             for task in stage.tasks:

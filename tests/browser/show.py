@@ -1,4 +1,4 @@
-"""Shows the dashboard under played load: `python -m tests.browser.show [--port 8123] [--clients N]`.
+"""Shows the dashboard under played load: `python -m tests.browser.show`.
 
 For people who change the pages: log in with sk-admin, or at /me with sk-alice.
 """

@@ -1,7 +1,7 @@
 // Charts by uPlot: stacked areas and lines over time, each with a legend that is also the list of
 // what it shows, and with its numbers as a table.
 import { h, keyed, text } from "./dom.js";
-import { clock, short } from "./format.js";
+import { clock } from "./format.js";
 
 const { uPlot } = globalThis;
 const GAP_MS = 30e3; // without a point: the line breaks
@@ -101,7 +101,7 @@ export class Chart {
     return {
       width: this.plot.clientWidth,
       height: this.height,
-      padding: [8, 4, 0, 0],
+      padding: [8, 22, 0, 0],
       legend: { show: false },
       cursor: { points: { size: 5 }, drag: { x: false, y: false }, y: false },
       scales: {
@@ -112,7 +112,11 @@ export class Chart {
       },
       axes: [
         { ...axis, size: 26, space: 70, grid: { show: false }, values: (_, ticks) => ticks.map((s) => clock(1000 * s, ticks.length > 1 && ticks[1] - ticks[0] < 60)) },
-        { ...axis, size: 46, space: 34, values: (_, ticks) => ticks.map((value) => (log && Math.log10(value) % 1 ? "" : format(value))) },
+        {
+          ...axis, size: 46, space: 34,
+          values: (_, ticks) => ticks.map((value) => format(value)),
+          ...(log ? { splits: (_, axis, low, high) => powers(low, high) } : {}),
+        },
       ],
       series: [
         {},
@@ -166,4 +170,9 @@ export class Chart {
   }
 }
 
-export const plain = (value) => short(value);
+// Of ten, no more than five.
+function powers(low, high) {
+  const [first, last] = [Math.round(Math.log10(low)), Math.round(Math.log10(high))];
+  const step = Math.ceil((last - first) / 5);
+  return Array.from({ length: Math.floor((last - first) / step) + 1 }, (_, i) => 10 ** (first + i * step));
+}

@@ -113,8 +113,27 @@ async function fill(section, make) {
 }
 
 async function requests(name) {
-  const { requests: all } = await admin("/requests", { client: name, limit: 20 });
+  let all;
+  try {
+    ({ requests: all } = await admin("/requests", { client: name, limit: 15 }));
+  } catch (error) {
+    if (error.status !== 404) throw error;
+    return h("p", { class: "none" }, "This deployment keeps no stories of requests.");
+  }
   if (!all.length) return h("p", { class: "none" }, "None that a router remembers.");
-  return table(`Last requests of ${name}`, [{ label: "When" }, { label: "Request" }, { label: "Outcome" }, { label: "Waited", number: true }, { label: "Took", number: true }],
-    h("tbody", {}, all.map((one) => h("tr", {}, h("td", {}, clock(one.at_ms, true)), h("th", { scope: "row" }, h("code", {}, one.id)), h("td", {}, one.outcome), h("td", { class: "number" }, duration(one.waited_ms)), h("td", { class: "number" }, duration(one.took_ms))))));
+  const dialog = h("dialog", { "aria-label": "What became of a request" });
+  const explain = async (id) => {
+    const lines = await admin(`/explain/${path(id)}`).then((story) => story.account, (error) => [error.message]);
+    dialog.replaceChildren(h("h2", {}, "Request ", h("code", {}, id)), ...lines.map((line) => h("p", {}, line)),
+      h("p", { class: "actions" }, h("button", { type: "button", onclick: () => dialog.close() }, "Close")));
+    dialog.showModal();
+  };
+  const sheet = table(`Last requests of ${name}`, [{ label: "When" }, { label: "Request" }, { label: "State" }, { label: "Waited", number: true }, { label: "In all", number: true }, { label: "Tokens", number: true }],
+    h("tbody", {}, all.map((one) => h("tr", {},
+      h("td", {}, clock(Date.parse(one.received_at), true)),
+      h("th", { scope: "row" }, h("button", { type: "button", class: "link", onclick: () => explain(one.request) }, h("code", {}, one.request))),
+      h("td", {}, one.state),
+      h("td", { class: "number" }, duration(one.waited_ms)), h("td", { class: "number" }, duration(one.ended_ms)),
+      h("td", { class: "number" }, one.output_tokens === null ? "–" : `${short(one.input_tokens)} + ${short(one.output_tokens)}`)))));
+  return h("div", {}, sheet, dialog);
 }

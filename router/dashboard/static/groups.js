@@ -11,7 +11,7 @@ export function groups({ live }) {
   const body = h("tbody");
   const sheet = table("Groups and clients", [
     { label: "Name" }, { label: "Weight", number: true }, { label: "Owed next to its siblings", number: true },
-    { label: "Share of all", number: true }, { label: "Waiting", number: true }, { label: "Running", number: true }, { label: "Counter", number: true }, { label: "" },
+    { label: "Share of all", number: true }, { label: "Waiting", number: true }, { label: "Running", number: true }, { label: "Counter", number: true }, { label: h("span", { class: "unseen" }, "More") },
   ], body);
   const none = h("p", { class: "none" }, "");
   const element = h("div", { class: "page" },
@@ -31,7 +31,8 @@ export function groups({ live }) {
       children.sort((a, b) => Number(b.isGroup) - Number(a.isGroup) || b.rate - a.rate || (a.name < b.name ? -1 : 1));
       for (const node of children) {
         const owed = active.includes(node) && weights ? (node.weight ?? 1) / weights : null;
-        rows.push({ ...node, depth, owed, share: node.rate / (seen.rates.service_per_s || 1), open: !closed.has(node.key) });
+        const holds = nodes.some((one) => one.parent === node.path && node.isGroup);
+        rows.push({ ...node, holds, depth, owed, share: node.rate / (seen.rates.service_per_s || 1), open: !closed.has(node.key) });
         if (node.isGroup && !closed.has(node.key)) walk(node.path, depth + 1);
       }
     };
@@ -69,22 +70,27 @@ function line(toggle) {
   const shareBar = bar();
   const cells = ["weight", "owed", "waiting", "running", "counter"].map(() => h("td", { class: "number" }));
   const what = h("a");
-  const element = h("tr", {}, head, cells[0], cells[1], h("td", { class: "number share" }, share, shareBar), cells[2], cells[3], cells[4], h("td", {}, what));
-  let built = false;
+  const members = h("a");
+  const element = h("tr", {}, head, cells[0], cells[1], h("td", { class: "number share" }, share, shareBar), cells[2], cells[3], cells[4], h("td", {}, what, " ", members));
+  let built = null;
   element.update = (row) => {
-    if (!built) {
+    if (built !== row.holds) {
       head.className = `deep-${Math.min(3, row.depth)}`;
-      head.append(
-        row.isGroup
+      head.replaceChildren(
+        row.isGroup && !row.holds ? row.name : row.isGroup
           ? h("button", { type: "button", class: "fold", onclick: () => toggle(row.key) }, h("span", { "aria-hidden": "true", class: "arrow" }), row.name)
           : h("a", { href: `#/clients/${encodeURIComponent(row.path)}` }, row.name),
       );
       what.href = `#/what-if?${row.isGroup ? "group" : "client"}=${encodeURIComponent(row.path)}`;
       what.textContent = "What if";
       what.setAttribute("aria-label", `What if the weight of ${row.path} were another`);
-      built = true;
+      members.href = `#/clients?group=${encodeURIComponent(row.path)}`;
+      members.textContent = "Clients";
+      members.setAttribute("aria-label", `Clients of ${row.path}`);
+      members.hidden = !row.isGroup;
+      built = row.holds;
     }
-    if (row.isGroup) head.firstChild.setAttribute("aria-expanded", String(row.open));
+    if (row.isGroup && row.holds) head.firstChild.setAttribute("aria-expanded", String(row.open));
     element.classList.toggle("group", row.isGroup);
     [row.weight ?? "–", row.owed === null ? "–" : percent(row.owed), short(row.waiting), short(row.running), short(row.counter)].forEach((value, i) => text(cells[i], value));
     text(share, percent(row.share));

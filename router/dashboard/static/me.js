@@ -5,6 +5,14 @@ import { duration, percent, short } from "./format.js";
 const KEY = "fairlane-key";
 const EVERY_MS = 3000;
 
+const bytes = (value) => (value >= 2 ** 20 ? `${short(value / 2 ** 20)} MiB` : `${short(value / 2 ** 10)} KiB`);
+const LIMITS = {
+  max_body_bytes: ["A request’s body", bytes],
+  max_wait_s: ["Waits no longer than", (seconds) => duration(1000 * seconds)],
+  waiting_requests: ["Requests that wait", short],
+  waiting_bytes: ["Their bodies together", bytes],
+};
+
 const ask = document.getElementById("ask");
 const mine = document.getElementById("mine");
 const field = document.getElementById("key");
@@ -40,7 +48,8 @@ function show(content) {
   keyed(limits, Object.entries(content.limits), ([name]) => name, () => {
     const [label, value] = [h("dt"), h("dd")];
     const element = h("div", {}, label, value);
-    element.update = ([name, limit]) => { text(label, name.replaceAll("_", " ")); text(value, short(limit)); };
+    element.update = ([name, limit]) => { text(label, (LIMITS[name] ?? [name.replaceAll("_", " ")])[0]);
+      text(value, (LIMITS[name]?.[1] ?? short)(limit)); };
     return element;
   });
 }
