@@ -60,6 +60,7 @@ def _router(config: AppConfig, store: StoreSettings, pools: list[Application]) -
         admin_port=config.admin.port,
         fail_closed=config.store.fail_closed,
         top_clients=config.metrics.top_clients,
+        session_hours=config.dashboard.session_hours if config.dashboard.enabled else None,
     )
     number = (
         {"num_replicas": config.router.replicas}

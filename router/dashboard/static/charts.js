@@ -115,7 +115,7 @@ export class Chart {
         {
           ...axis, size: 46, space: 34,
           values: (_, ticks) => ticks.map((value) => format(value)),
-          ...(log ? { splits: (_, axis, low, high) => powers(low, high) } : {}),
+          ...(log ? { splits: (_, axis, low, high) => powers(low, high), filter: (_, splits) => splits } : {}),
         },
       ],
       series: [

@@ -32,6 +32,7 @@ export function whatIf({ live, query }) {
   let current = null; // as the directory has it
   let asked = 0;
   let waiting = 0;
+  let chosen = false; // was a weight typed?
 
   const offer = () => {
     const all = kind === "client" ? live.latest?.clients.map((row) => row.client) : live.latest?.groups.map((row) => row.group);
@@ -49,6 +50,7 @@ export function whatIf({ live, query }) {
         current = null;
         current = await admin(`/${kind}s/${path(wanted)}`);
         if (mine !== asked) return;
+        if (!chosen) weight.value = 2 * current.weight;
         text(now, `Its weight is ${current.weight}${current.source === "configuration" ? "; it is part of the configuration, and can be changed only there" : ""}.`);
       }
       const found = await admin("/live/what-if", { pool: live.pool, [kind]: wanted, weight: weight.value, greedy: greedy.checked });
@@ -97,7 +99,7 @@ export function whatIf({ live, query }) {
   }
 
   name.addEventListener("input", soon);
-  weight.addEventListener("input", soon);
+  weight.addEventListener("input", () => { chosen = true; soon(); });
   greedy.addEventListener("change", look);
   offer();
   look();
