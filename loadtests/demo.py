@@ -161,7 +161,8 @@ def run_demo(
     ``set_policy`` switches the whole server to the policy of this name and returns when it is
     done; by default that is asked of the admin API with ``admin_key``. With neither, the one
     policy in force is shown. ``watch`` draws the server as it is now, for below the bars; it is
-    called several times a second, from another thread. Afterwards, also after an error or Ctrl-C, the policy is ``vtc``.
+    called several times a second, from another thread. Afterwards, also after an error or Ctrl-C,
+    the policy is ``vtc``.
 
     Call it where no event loop runs. Raises aiohttp.ClientError when the server does not list its
     models, and whatever ``set_policy`` raises.

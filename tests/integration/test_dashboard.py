@@ -23,8 +23,8 @@ from tests.browser.played import ACME, ADMIN, ML, POOL, SECRET, Flood, Played, p
 pytestmark = pytest.mark.integration
 
 FLOODS = (
-    Flood(Client("alice"), 20),
-    Flood(Client("bob", 2.0, (ACME, ML)), 20),
+    Flood(Client("alice"), 40),
+    Flood(Client("bob", 2.0, (ACME, ML)), 40),
     Flood(Client("idle"), 0),
 )
 WHO = Actor("0123456789ab", "127.0.0.1")
@@ -56,7 +56,7 @@ async def seen(http: httpx.AsyncClient) -> dict[str, Any]:
     async with asyncio.timeout(60):
         while True:
             told = (await http.get("/dashboard/admin/live")).json()[POOL]
-            if told and told["rates"]["service_per_s"] and told["jain"]:
+            if told and told["rates"]["service_per_s"] and told["backlogged"] == 2:
                 observation: dict[str, Any] = told
                 return observation
             await asyncio.sleep(0.1)
