@@ -248,14 +248,14 @@ class Router:
                 turns.check()
 
     async def __del__(self) -> None:
+        for shown in self._shown.values():
+            await shown.aclose()
         if self._admin_port is not None:
             await self._admin_port.stop()
         if self._flushing is not None:
             self._flushing.cancel()
         for observer in self._observers.values():
             await observer.stop()
-        for shown in self._shown.values():
-            await shown.aclose()
         if self._directory is not None:
             await self._directory.stop()
         if self._app is not None:

@@ -35,6 +35,7 @@ class Feed:
         self._most = most
         self._watchers: set[_Watcher] = set()
         self._frame: bytes | None = None
+        self._closed = False
 
     def __len__(self) -> int:
         return len(self._watchers)
@@ -44,6 +45,12 @@ class Feed:
         self._frame = b"event: observation\ndata: " + seen.to_json() + b"\n\n"
         for watcher in self._watchers:
             watcher.frame = self._frame
+            watcher.ready.set()
+
+    def close(self) -> None:
+        """End all streams, so that the router can."""
+        self._closed = True
+        for watcher in self._watchers:
             watcher.ready.set()
 
     def watch(self) -> AsyncIterator[bytes]:
@@ -60,7 +67,7 @@ class Feed:
         self._watchers.add(watcher)
         try:
             yield b"retry: 2000\n\n"
-            while True:
+            while not self._closed:
                 try:
                     async with asyncio.timeout(ALIVE_S):
                         await watcher.ready.wait()
@@ -68,7 +75,7 @@ class Feed:
                     yield ALIVE
                     continue
                 watcher.ready.clear()
-                if watcher.frame is not None:
+                if watcher.frame is not None and not self._closed:
                     yield watcher.frame
         finally:
             self._watchers.discard(watcher)

@@ -56,7 +56,8 @@ class LivePool:
         return await self._charts[span].json()
 
     async def aclose(self) -> None:
-        """Close the connections of its own."""
+        """End what is watched; close the connections of its own."""
+        self.feed.close()
         await self.standing.aclose()
 
 

@@ -207,6 +207,7 @@ async def played(
             for task in stage.tasks:
                 task.cancel()
             await asyncio.gather(*stage.tasks, return_exceptions=True)
+            live.feed.close()
             server.should_exit = True
             await serving
 

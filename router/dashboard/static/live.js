@@ -91,7 +91,7 @@ export class Live extends EventTarget {
     if (this.latest && seen.at_ms <= this.latest.at_ms) return;
     this.latest = seen;
     this.append(seen);
-    if (Date.now() - this.chosenAt > 15e3) this.choose();
+    if (Date.now() - this.chosenAt > 15e3 || this.chosen.length < Math.min(SHOWN, this.clients.size)) this.choose();
     this.tell("seen");
   }
 

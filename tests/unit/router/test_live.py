@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -60,6 +61,24 @@ async def test_a_slow_watcher_misses_frames_and_holds_none() -> None:
     await asyncio.sleep(0)
     assert not waiting.done()
     waiting.cancel()
+
+
+async def test_a_router_that_ends_ends_all_streams() -> None:
+    feed = Feed()
+    feed.tell(seen(at=1))
+    one, other = feed.watch(), feed.watch()
+    for stream in (one, other):
+        await anext(stream)
+    waiting = [asyncio.ensure_future(collect(stream)) for stream in (one, other)]
+    await asyncio.sleep(0)
+    feed.close()
+    async with asyncio.timeout(10):
+        await asyncio.gather(*waiting)
+    assert len(feed) == 0
+
+
+async def collect(stream: AsyncIterator[bytes]) -> list[bytes]:
+    return [frame async for frame in stream]
 
 
 async def test_only_so_many_may_watch() -> None:
