@@ -81,6 +81,7 @@ class Page:
 
     async def type(self, selector: str, text: str) -> None:
         """Into a field, as by keyboard."""
+        await self.until(f"document.querySelector({json.dumps(selector)})")
         await self.js(f"document.querySelector({json.dumps(selector)}).focus()")
         await self.send("Input.insertText", text=text)
 

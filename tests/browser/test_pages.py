@@ -55,9 +55,12 @@ async def enter(page: Page, stage: Played) -> None:
 
 
 async def go(page: Page, hash_: str) -> None:
-    await page.js(f"location.hash = {json.dumps(hash_)}")
+    if await page.js(f"(location.hash || '#/') !== {json.dumps(hash_)}"):
+        await page.js("document.querySelector('main').firstChild.classList.add('before')")
+        await page.js(f"location.hash = {json.dumps(hash_)}")
+        await page.until("!document.querySelector('main > .before')")
     await page.until("document.querySelectorAll('main tbody tr').length > 0")
-    await page.until("!document.querySelector('main').textContent.includes('…\\n')")
+    await page.until("![...document.querySelectorAll('.none')].some(e => e.textContent === '…')")
 
 
 def complaints(page: Page) -> list[str]:
@@ -70,6 +73,7 @@ async def inspect(page: Page, axe: str) -> list[str]:
     """What axe-core finds wrong. (Injected past the policy, as a debugger may.)"""
     await page.send("Runtime.evaluate", expression=axe)
     found: Any = await page.js(f"axe.run(document, {json.dumps(RULES)})")
+    assert len(found["passes"]) > 10  # it has looked
     return [
         f"{rule['id']}: {rule['help']}: {node['html'][:200]} {node.get('failureSummary', '')[:300]}"
         for rule in found["violations"]
