@@ -8,7 +8,7 @@ ARGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help env model serve demo loadtest test test-unit lint docs format bench-path bench-queue bench-scheduler bench-engine chaos fuzz k8s-check dist audit paper cluster compare lock clean redis-server prometheus
+.PHONY: help env model serve demo loadtest test test-unit lint docs format bench-path bench-queue bench-scheduler bench-engine chaos fuzz k8s-check dist audit paper cluster compare lock clean redis-server prometheus chromium
 
 help:  ## Show this text.
 	@echo 'Fairlane: LLM serving on Ray Serve and vLLM where each client gets its fair share.'
@@ -40,7 +40,7 @@ demo: env  ## Watch two clients compete, with and without fair sharing.
 loadtest: env  ## Play a workload against a running server; ARGS=--list names them.
 	@exec $(BIN)/fairlane loadtest $(ARGS)
 
-test: lint redis-server prometheus  ## Lint, then run every test (real Valkey and Redis, real vLLM on CPU).
+test: lint redis-server prometheus chromium  ## Lint, then run every test (real Valkey and Redis, real vLLM on CPU).
 	$(BIN)/python -m pytest $(ARGS)
 
 test-unit: env  ## Run only the tests that need no server (seconds).
@@ -105,7 +105,7 @@ lock:  ## Resolve requirements/cpu.lock again, keeping the versions that still f
 	@requirements/lock.sh $(ARGS)
 
 clean:  ## Remove the environment, the caches and what runs left in .local.
-	rm -rf .venv .local build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .local build dist *.egg-info router/dashboard/web/node_modules .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Tests run the global queue on Valkey (from the lock) and on Debian's Redis, alert rules in promtool
@@ -119,3 +119,16 @@ redis-server prometheus:
 	        --no-install-recommends $@ >/dev/null && exit 0; \
 	fi; \
 	echo 'test: no $@ here; tests against it will be skipped'
+
+# Tests of the dashboard run in a real browser, with axe-core from npm. Likewise.
+WEB := router/dashboard/web
+chromium:
+	@command -v chromium >/dev/null || { \
+	    if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	        echo 'test: installing chromium with apt-get'; \
+	        apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes \
+	            --no-install-recommends chromium >/dev/null; \
+	    fi; } || echo 'test: no chromium here; tests in a browser will be skipped'
+	@[ -f $(WEB)/node_modules/axe-core/axe.min.js ] || { command -v npm >/dev/null && \
+	    cd $(WEB) && npm ci --ignore-scripts --no-audit --no-fund --silent; } || \
+	    echo 'test: no npm here; tests of accessibility will be skipped'

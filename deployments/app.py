@@ -66,6 +66,7 @@ def _router(config: AppConfig, store: StoreSettings, pools: list[Application]) -
         top_clients=config.metrics.top_clients,
         watch=config.watch_settings(),
         log_format=config.logging.format,
+        session_hours=config.dashboard.session_hours if config.dashboard.enabled else None,
     )
     number = (
         {"num_replicas": config.router.replicas}

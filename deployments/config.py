@@ -310,6 +310,22 @@ class MetricsConfig(Strict):
     )
 
 
+class DashboardConfig(Strict):
+    """The pages at `/dashboard`."""
+
+    enabled: bool = Field(
+        default=True,
+        description="Whether there is a [dashboard](dashboard.md), where the admin API is: at the "
+        "ingress, or on `admin.port` only.",
+    )
+    session_hours: float = Field(
+        default=12,
+        gt=0,
+        le=24 * 30,
+        description="Hours for which one stays logged in to the dashboard.",
+    )
+
+
 class AdminConfig(Strict):
     """Where the admin API listens."""
 
@@ -717,6 +733,9 @@ class AppConfig(LiveConfig):
         description="YAML files on every node with a router, with `groups`, `clients` and "
         "`admin_key_hashes` to be added to those here; read again when they change, without a "
         "restart. Kubernetes puts ConfigMaps and Secrets there.",
+    )
+    dashboard: DashboardConfig = Field(
+        default=DashboardConfig(), description="The pages at `/dashboard`."
     )
     usage: UsageConfig = Field(
         default=UsageConfig(), description="What is kept of what clients use."

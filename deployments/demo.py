@@ -5,12 +5,20 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from deployments.admin.api import AdminApi, CommandError
 from deployments.config import home
 from deployments.local_cluster import READY_TIMEOUT_S, LocalSettings, is_ready
+from deployments.top import EVERY_S, drawn, observed
+
+CLIENTS = 6  # rows
 
 
 def demo(
@@ -26,10 +34,37 @@ def demo(
     url = base_url or settings.url
     try:
         with _running(url, serve_arguments, may_start=base_url is None):
-            run_demo(url, admin_key, home() / "demo", seconds)
+            print(f"fairlane: watch it at {url}/dashboard (log in with the admin key)")
+            with _watched(url, admin_key) as watch:
+                run_demo(url, admin_key, home() / "demo", seconds, watch=watch)
     except KeyboardInterrupt:
         print("fairlane: demo interrupted")
     return 0
+
+
+@contextmanager
+def _watched(url: str, admin_key: str) -> Iterator[Callable[[], RenderableType]]:
+    """Yield what draws the pools as they were a moment ago; a thread asks for them."""
+    api = AdminApi(url, admin_key)
+    over = threading.Event()
+    shown: RenderableType = ""
+
+    def ask() -> None:
+        nonlocal shown
+        while not over.wait(EVERY_S):
+            try:
+                shown = Group("", drawn(observed(api), CLIENTS))
+            except CommandError as error:
+                shown = Text(str(error), style="red")
+
+    asking = threading.Thread(target=ask, daemon=True)
+    asking.start()
+    try:
+        yield lambda: shown
+    finally:
+        over.set()
+        asking.join()
+        api.close()
 
 
 @contextmanager

@@ -35,7 +35,8 @@ from pathlib import Path
 from typing import Any
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
@@ -153,12 +154,15 @@ def run_demo(
     *,
     load: DemoLoad | None = None,
     console: Console | None = None,
+    watch: Callable[[], RenderableType] = lambda: "",
 ) -> DemoResult:
     """Play the demo against a server at ``base_url``, ``seconds`` per policy; print and draw it.
 
     ``set_policy`` switches the whole server to the policy of this name and returns when it is
     done; by default that is asked of the admin API with ``admin_key``. With neither, the one
-    policy in force is shown. Afterwards, also after an error or Ctrl-C, the policy is ``vtc``.
+    policy in force is shown. ``watch`` draws the server as it is now, for below the bars; it is
+    called several times a second, from another thread. Afterwards, also after an error or Ctrl-C,
+    the policy is ``vtc``.
 
     Call it where no event loop runs. Raises aiohttp.ClientError when the server does not list its
     models, and whatever ``set_policy`` raises.
@@ -168,7 +172,7 @@ def run_demo(
     if set_policy is None and admin_key is not None:
         set_policy = policy_setter(base_url, admin_key)
     policies = (AS_CONFIGURED,) if set_policy is None else POLICIES
-    with _bar(console, policies, seconds) as advance, _restoring(set_policy):
+    with _bar(console, policies, seconds, watch) as advance, _restoring(set_policy):
         runs = tuple(
             _play(
                 base_url,
@@ -292,16 +296,19 @@ def _half(
 
 @contextlib.contextmanager
 def _bar(
-    console: Console, policies: Sequence[str], seconds: float
+    console: Console, policies: Sequence[str], seconds: float, watch: Callable[[], RenderableType]
 ) -> Iterator[Callable[[str, driver.Progress], None]]:
-    """Show one progress bar per policy; yield the function that moves them."""
+    """Show one progress bar per policy, and what `watch` draws; yield what moves the bars."""
     columns = (
         TextColumn("{task.description:>13}"),
         BarColumn(bar_width=30),
         TimeRemainingColumn(),
         TextColumn("{task.fields[state]}"),
     )
-    with Progress(*columns, console=console) as progress:
+    progress = Progress(*columns, console=console)
+    with Live(
+        console=console, get_renderable=lambda: Group(progress.get_renderable(), watch())
+    ) as live:
         tasks: dict[str, TaskID] = {
             policy: progress.add_task(policy, total=seconds, state="") for policy in policies
         }
@@ -315,6 +322,8 @@ def _bar(
         yield advance
         for task in tasks.values():
             progress.update(task, completed=seconds)
+        # The last picture stays on the screen.
+        live.get_renderable = progress.get_renderable  # type: ignore[method-assign]
 
 
 def tables(runs: Sequence[PolicyRun]) -> Table:

@@ -37,6 +37,7 @@ logger = logging.getLogger(__name__)
 Scope = dict[str, Any]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
+Asgi = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 ENGINE_PATHS = frozenset(
     {
@@ -80,8 +81,9 @@ class RouterApp:
     grant_key: Callable[[], bytes]
     grant_ttl_s: float
     limits: Limits
-    admin: Callable[[Scope, Receive, Send], Awaitable[None]] | None = None  # what is under /admin
+    admin: Asgi | None = None  # what is under /admin and /dashboard
     meter: Meter = field(default_factory=Meter)
+    me: Asgi | None = None  # what is under /me
     adapters: Mapping[str, str] = field(default_factory=dict)
     started: int = field(default_factory=lambda: int(time.time()))
     watch: Watch | None = None  # who looks at requests
@@ -92,8 +94,9 @@ class RouterApp:
             return
         exchange = Exchange(scope, receive, send)
         CURRENT.set(exchange)
-        if self.admin is not None and (exchange.path + "/").startswith("/admin/"):
-            await self.admin(scope | {"path": exchange.path, "root_path": ""}, receive, send)
+        other = self._other(exchange.path + "/")
+        if other is not None:
+            await other(scope | {"path": exchange.path, "root_path": ""}, receive, send)
             return
         try:
             await self._route(exchange)
@@ -111,6 +114,26 @@ class RouterApp:
             message = "the router failed on this request"
             fault = ApiError(500, message, "server_error", "internal_error")
             await self._refuse(exchange, fault)
+
+    def _other(self, path: str) -> Asgi | None:
+        """What answers below this path, if it is not this application."""
+        if path.startswith(("/admin/", "/dashboard/")):
+            return self.admin
+        return self.me if path.startswith("/me/") else None
+
+    async def identify(self, authorization: str | None) -> Client:
+        """The client of an Authorization header. Raises ApiError."""
+        return await self.clients.client(authorization)
+
+    def told_limits(self) -> dict[str, float]:
+        """What a client is told of its limits."""
+        queue = [turns.limits for turns in self.turns.values()]
+        return {
+            "max_body_bytes": self.limits.max_body_bytes,
+            "max_wait_s": self.limits.max_wait_s,
+            "waiting_requests": min((one.requests_per_client for one in queue), default=0),
+            "waiting_bytes": min((one.bytes_per_client for one in queue), default=0),
+        }
 
     async def _refuse(self, exchange: Exchange, error: ApiError) -> None:
         self.meter.refused(error.code or str(error.status))

@@ -14,15 +14,11 @@ from starlette.middleware import Middleware
 
 Asgi = Callable[..., Awaitable[None]]
 READ = frozenset(
-    {
-        b"authorization",
-        b"content-length",
-        b"content-type",
-        b"host",
-        b"x-forwarded-for",
-        b"traceparent",
-        b"tracestate",  # heeded only with `tracing.trust_incoming`
-    }
+    {b"authorization", b"content-length", b"content-type", b"host", b"x-forwarded-for"}
+    # of browsers, for the dashboard
+    | {b"accept", b"cookie", b"if-none-match", b"x-fairlane-csrf", b"x-forwarded-proto"}
+    # heeded only with `tracing.trust_incoming`
+    | {b"traceparent", b"tracestate"}
 )
 
 

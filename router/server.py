@@ -18,18 +18,20 @@ from fairness.log_lines import Format, show_lines
 from fairness.observe.board import Board
 from fairness.observe.observation import Observation
 from fairness.observe.observer import TOP, Observer
+from fairness.observe.standing import Standing
 from fairness.store.contract import QueueSettings
 from fairness.store.locate import GrantKey, LocatedQueue, StoreSource
-from router.admin.app import admin_api
-from router.admin.guard import AdminKeys, Guard
 from router.admin.port import AdminPort
-from router.app import Limits, Receive, RouterApp, Scope, Send, about_request
+from router.app import Limits, RouterApp, about_request
 from router.clients import Clients, Configured
+from router.dashboard.door import AdminDoor
+from router.dashboard.me import Me
 from router.directory.directory import Directory
 from router.explain.shelf import Shelf
 from router.explain.stories import Stories
 from router.file_watch import changes
 from router.limits import QueueLimits
+from router.live.pools import LivePool
 from router.metrics import RouterMetrics
 from router.pool_metrics import PoolMetrics
 from router.stand_in import asking
@@ -63,6 +65,7 @@ class RouterSettings:
     fail_closed: refuse requests while the store is away, rather than do without it.
     top_clients: that have metrics of their own.
     watch: who looks at requests. log_format: of all lines.
+    session_hours: how long one stays logged in to the dashboard; None: there is none.
     admin_port, admin_host: where the admin API listens; without a port it is under /admin.
     """
 
@@ -79,6 +82,7 @@ class RouterSettings:
     watch: WatchSettings = field(default_factory=WatchSettings)
     log_format: Format = "text"
     adapters: Mapping[str, str] = field(default_factory=dict)
+    session_hours: float | None = 12
 
 
 LOGGERS = ("router", "fairness", "fairlane")  # the last: audit and access
@@ -100,7 +104,8 @@ class Router:
         self._store = store
         self._live: LiveSettings | None = None
         self._app: RouterApp | None = None
-        self._admin: Guard | None = None
+        self._admin: AdminDoor | None = None
+        self._shown: dict[str, LivePool] = {}  # pool -> what the dashboard shows of it
         self._directory: Directory | None = None
         self._observers: dict[str, Observer] = {}  # pool -> what was seen of it
         self._admin_port: AdminPort | None = None
@@ -133,22 +138,13 @@ class Router:
         watch = self._watch(name)
         directory = self._directory = Directory.open(self._store, live.clients)
         weights = Weights(directory)
-        self._observers = {
-            pool: Observer(
-                name,
-                pool,
-                Board.open(self._store, pool, settings.queue),
-                settings.queue,
-                weights=weights,
-                top=max(TOP, settings.top_clients),
-                on_seen=self._shown(pool),
-            )
-            for pool in settings.pools
-        }
+        for pool in settings.pools:
+            self._observe(pool, name, weights)
+        admin = self._admin = AdminDoor(
+            directory, turns, self._shown, key.now, settings.session_hours, shelf=self._shelf
+        )
         if settings.admin_port is not None:
-            self._admin_port = AdminPort(
-                self._serve_admin, settings.admin_host, settings.admin_port
-            )
+            self._admin_port = AdminPort(admin, settings.admin_host, settings.admin_port)
         self._metrics = RouterMetrics(metrics, turns)
         app = RouterApp(
             name,
@@ -158,12 +154,13 @@ class Router:
             key.now,
             settings.queue.grant_ttl_ms / 1000,
             live.limits,
-            self._serve_admin if settings.admin_port is None else None,
+            admin if settings.admin_port is None else None,
             self._metrics,
             watch=watch,
             adapters=settings.adapters,
         )
         self._app = app
+        app.me = Me(app.identify, turns, self._shown, app.told_limits)
         self._apply(live, app, directory)
         directory.start()
         if self._shelf is not None:
@@ -239,23 +236,33 @@ class Router:
         app.limits = live.limits
         for turns in app.turns.values():
             turns.limits = live.queue_limits
-        self._admin = admin_api(AdminKeys(live.admin_key_hashes), directory, app.turns, self._shelf)
+        if self._admin is not None:
+            self._admin.configure(live.admin_key_hashes)
         self._live = live
 
-    async def _serve_admin(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI: the admin API as it is configured now."""
-        if self._admin is not None:
-            await self._admin(scope, receive, send)
+    def _observe(self, pool: str, name: str, weights: Weights) -> None:
+        """Have a pool observed, for metrics and for the dashboard."""
+        settings = self._settings
+        board = Board.open(self._store, pool, settings.queue)
+        shown = LivePool(board, Standing.open(self._store, pool, settings.queue))
+        exported = PoolMetrics(metrics, pool, settings.top_clients)
 
-    def _shown(self, pool: str) -> Callable[[Observation, bool], None]:
-        """Exports what this router has seen of a pool, when it is the one that looks."""
-        exported = PoolMetrics(metrics, pool, self._settings.top_clients)
-
-        def show(seen: Observation, mine: bool) -> None:
+        def on_seen(seen: Observation, mine: bool) -> None:
+            shown.tell(seen)
             if mine:
                 exported.show(seen)
 
-        return show
+        observer = self._observers[pool] = Observer(
+            name,
+            pool,
+            board,
+            settings.queue,
+            weights=weights,
+            top=max(TOP, settings.top_clients),
+            on_seen=on_seen,
+        )
+        shown.follow(observer)
+        self._shown[pool] = shown
 
     @staticmethod
     async def _keep_flushing(counted: RouterMetrics) -> None:
@@ -286,6 +293,8 @@ class Router:
     async def __del__(self) -> None:
         if self._watching is not None:
             self._watching.cancel()
+        for shown in self._shown.values():
+            await shown.aclose()
         if self._admin_port is not None:
             await self._admin_port.stop()
         if self._flushing is not None:

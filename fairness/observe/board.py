@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import AsyncIterator
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any
 
@@ -39,6 +39,7 @@ from fairness.store.locate import StoreSource, settings_of
 from fairness.store.redis_store import client_state, group_state
 
 PAGE = 400  # records
+HISTORY_PAGE = 100  # points
 HISTORY = 1800  # an hour, at an observation every two seconds
 COARSE_HISTORY = 1440  # a day
 LOOK_TIMEOUT_S = 60.0
@@ -78,6 +79,20 @@ class Board:
         key = self._key("history:coarse" if coarse else "history")
         rows: Any = await self._link.call(lambda redis: redis.xrange(key, min=f"({since_ms}"))
         return [Point.from_json(row["point"]) for _, row in rows]
+
+    async def history_pages(
+        self, since_ms: int = 0, *, coarse: bool = False
+    ) -> AsyncIterator[list[Point]]:
+        """The same, a round trip a page, so that reading all of it keeps nobody waiting."""
+        key = self._key("history:coarse" if coarse else "history")
+        last = str(since_ms)
+        while True:
+            read = partial(_page_after, key=key, last=last)
+            rows: Any = await self._link.call(read)
+            if not rows:
+                return
+            last = rows[-1][0]
+            yield [Point.from_json(row["point"]) for _, row in rows]
 
     async def tell_facts(self, replica: str, facts: ReplicaFacts) -> None:
         """What a replica has to say of itself."""
@@ -200,6 +215,10 @@ class Board:
 
     def _key(self, kind: str) -> str:
         return self._prefix + kind
+
+
+async def _page_after(redis: Redis, *, key: str, last: str) -> Any:
+    return await redis.xrange(key, min=f"({last}", count=HISTORY_PAGE)
 
 
 @cache

@@ -16,11 +16,13 @@ from router.admin.explain import explain_router
 from router.admin.groups import groups_router
 from router.admin.guard import AdminKeys, Guard
 from router.admin.keys import keys_router
+from router.admin.live import live_router
 from router.admin.queue import queue_router
 from router.admin.usage import usage_router
 from router.directory.directory import Directory
 from router.errors import ApiError, unavailable
 from router.explain.shelf import Shelf
+from router.live.pools import LivePools
 from router.turns import Turns
 
 
@@ -28,10 +30,11 @@ def admin_api(
     keys: AdminKeys,
     directory: Directory,
     turns: Mapping[str, Turns],
+    live: LivePools | None = None,
     shelf: Shelf | None = None,
 ) -> Guard:
-    """The whole API, behind its guard. turns: pool -> its queue. shelf: None where nothing is
-    explained."""
+    """The whole API, behind its guard. turns: pool -> its queue; live: what is seen of it. shelf:
+    None where nothing is explained."""
     app = FastAPI(
         title="Fairlane admin API",
         description="Clients, groups, API keys, the state of the queue, usage, what became of "
@@ -51,6 +54,7 @@ def admin_api(
         usage_router(directory, turns),
         explain_router(shelf),
         audit_router(directory),
+        live_router(directory, live or {}),
     ):
         api.include_router(router)
     app.include_router(api)

@@ -54,13 +54,22 @@ class Guard:
         headers = {name: value.decode("latin-1") for name, value in reversed(scope["headers"])}
         try:
             admin = self._keys.check(headers.get(b"authorization"))
+        except ApiError as error:
+            await refuse(send, error)
+            return
+        await self.admit(admin, scope, receive, send)
+
+    async def admit(self, admin: str, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve an admin who is known already. admin: the id of the key."""
+        headers = {name: value.decode("latin-1") for name, value in reversed(scope["headers"])}
+        try:
             body = await read_body(receive, headers.get(b"content-length"), MAX_BODY_BYTES)
         except ApiError as error:
-            await _refuse(send, error)
+            await refuse(send, error)
             return
         except ClientGoneError:
             return  # nobody to answer
-        actor = Actor(admin, _origin(scope, headers.get(b"x-forwarded-for")))
+        actor = Actor(admin, origin_of(scope, headers.get(b"x-forwarded-for")))
         try:
             # All bodies are JSON, also those of a `curl -d` that does not say so.
             kept = [pair for pair in scope["headers"] if pair[0] != b"content-type"]
@@ -72,7 +81,7 @@ class Guard:
             logger.exception("an admin's request failed by a fault of the router")
 
 
-def _origin(scope: Scope, forwarded: str | None) -> str:
+def origin_of(scope: Scope, forwarded: str | None) -> str:
     """Whose connection it is, and for whom its proxies say they ask (anyone can say that)."""
     host = (scope.get("client") or ("unknown",))[0]
     said = f" for {forwarded}" if forwarded else ""
@@ -90,7 +99,8 @@ def _replaying(body: bytes, rest: Receive) -> Receive:
     return receive
 
 
-async def _refuse(send: Send, error: ApiError) -> None:
+async def refuse(send: Send, error: ApiError) -> None:
+    """Answer with an error."""
     body = error.body()
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
     start = {"type": "http.response.start", "status": error.status}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import cache
@@ -40,6 +41,7 @@ LOG_PAGE = 1000  # more changes than that at once: forget all instead
 NAMES_PAGE = 1000
 NAMES_LOOKED_AT = 20_000  # by one search
 LIST_TIMEOUT_S = 10.0
+ENDED_SESSIONS = 10_000  # remembered
 ADMIN_CALLS = 8  # at once, each on a connection of its own
 
 T = TypeVar("T")
@@ -274,6 +276,25 @@ class DirectoryStore:
     async def note(self, who: Actor, verb: str, subject: str, detail: dict[str, Any]) -> None:
         """Tell the log of a change made elsewhere."""
         await self._change("note", who, detail, verb, subject)
+
+    # Sessions of the dashboard that were ended early
+
+    async def end_session(self, name: str, expires: int) -> None:
+        """Remember it as ended until it would have expired (seconds since 1970)."""
+
+        async def use(redis: Redis) -> None:
+            async with redis.pipeline(transaction=False) as pipeline:
+                pipeline.zremrangebyscore(_key("ended"), "-inf", time.time())
+                pipeline.zadd(_key("ended"), {name: expires})
+                pipeline.zremrangebyrank(_key("ended"), 0, -ENDED_SESSIONS - 1)
+                await pipeline.execute()
+
+        await self._call(use)
+
+    async def ended_sessions(self) -> list[str]:
+        """Their names."""
+        names: Any = await self._call(lambda redis: redis.zrange(_key("ended"), 0, -1))
+        return list(names)
 
     async def _change(
         self, verb: str, who: Actor, detail: dict[str, Any], *arguments: str | float

@@ -127,7 +127,7 @@ async def router(url: str, name: str, keep: int = 100) -> AsyncIterator[Router]:
         shelf = Shelf(patient(url), name, stories, ServiceCost())
         shelf.start()
         stack.push_async_callback(shelf.stop)
-        guard = admin_api(AdminKeys([hash_key("sk-admin")]), found, {"tiny": turns}, shelf)
+        guard = admin_api(AdminKeys([hash_key("sk-admin")]), found, {"tiny": turns}, shelf=shelf)
         watch = Watch(name, ServiceCost(), stories=stories)
         clients = Clients(CLIENTS, found)
         pools = {"tiny": turns}

@@ -17,6 +17,7 @@
 -- ..:members:PATH   zset    clients directly in a group (which the configuration may have)
 -- ..:keys:CLIENT    zset    ids of its keys -> when they were made
 -- ..:key:ID         hash    hash, client, label, created, lifetime, expires, revoked (0: never)
+-- ..:ended          zset    sessions of the dashboard ended early -> when they would have expired, s
 -- ..:log            stream  what was changed: verb, subject, key, by, from, detail
 local PREFIX = KEYS[1] .. ':'
 local function key_of(kind, name) return name and PREFIX .. kind .. ':' .. name or PREFIX .. kind end
