@@ -43,6 +43,7 @@ class Router:
     """One router, as clients and admins see it."""
 
     def __init__(self, app: RouterApp, guard: Guard, turns: Turns) -> None:
+        self.app = app
         self.guard = guard
         self.turns = turns
         self.http = httpx.AsyncClient(

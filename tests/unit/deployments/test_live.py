@@ -10,6 +10,7 @@ import pytest
 
 from deployments.config import AppConfig
 from deployments.live import live_settings
+from fairness.limits import Limits as LevelLimits
 from router.app import Limits
 from router.clients import Client, hash_key
 from router.limits import QueueLimits
@@ -49,6 +50,19 @@ def test_lists_are_replaced_whole_and_sections_field_by_field() -> None:
     assert live.admin_key_hashes == LIVE({}).admin_key_hashes
     assert live.limits == Limits(10, 5)
     assert live.queue_limits == QueueLimits(requests=7, bytes=99)
+
+
+def test_limits_of_clients_and_groups_change_too() -> None:
+    user_config = {
+        "groups": [{"name": "acme", "limits": {"tokens_per_minute": 900}}],
+        "clients": [
+            {"name": "alice", "group": "acme", "keys": ["sk-1"], "limits": {"max_wait_s": 2.5}}
+        ],
+    }
+    ((_, alice),) = LIVE(user_config).clients.keys
+    assert alice.levels == (LevelLimits(max_wait_s=2.5), LevelLimits(tokens_per_minute=900))
+    assert (alice.max_wait_s(600), alice.max_wait_s(1)) == (2.5, 1)
+    assert LIVE({}).clients.keys[0][1].levels == ()
 
 
 def test_the_same_twice_is_equal_also_in_another_process() -> None:
