@@ -6,6 +6,9 @@ user of the machine, and whoever connects may be as slow with his headers as he 
 `RAY_SERVE_HAPROXY_BINARY_PATH` names the program that Ray starts, so it can be this one: it mends
 the file and becomes HAProxy, in the same process. A file that does not look as expected (of another
 release of Ray) is refused: better no ingress than an open one.
+
+`FAIRLANE_HAPROXY_METRICS_HOST` has the metrics listen elsewhere (`*`: everywhere), where Prometheus
+asks from outside and a network policy keeps others out.
 """
 
 from __future__ import annotations
@@ -18,9 +21,11 @@ from pathlib import Path
 HEADERS_S = 60
 LOOPBACK = "127.0.0.1"
 BINARY = "RAY_SERVE_HAPROXY_BINARY_PATH"
+METRICS_HOST = "FAIRLANE_HAPROXY_METRICS_HOST"
 
 # The sections that listen for the operator, not for clients.
-_OPEN = re.compile(r"^((?:frontend prometheus|listen stats)\n +bind )\S*:(\d+)$", re.MULTILINE)
+_METRICS = re.compile(r"^(frontend prometheus\n +bind )\S*:(\d+)$", re.MULTILINE)
+_STATS = re.compile(r"^(listen stats\n +bind )\S*:(\d+)$", re.MULTILINE)
 _DEFAULTS = re.compile(r"^defaults$", re.MULTILINE)
 _SOCKET = re.compile(r"^( +stats socket \S+ mode) \d+ ", re.MULTILINE)
 _TIMEOUT = "timeout http-request "
@@ -30,12 +35,14 @@ class UnknownFileError(ValueError):
     """The file is not as Ray Serve 2.60 writes it."""
 
 
-def mended(config: str) -> str:
-    """The file with both ports on loopback, the socket for its owner alone, and a time limit on
-    headers. Mended twice, it is the same. Raises UnknownFileError."""
-    config, closed = _OPEN.subn(rf"\g<1>{LOOPBACK}:\g<2>", config)
-    if closed != 2:
-        raise UnknownFileError("no `frontend prometheus` and `listen stats` to close")
+def mended(config: str, metrics_host: str = LOOPBACK) -> str:
+    """The file with both ports on loopback (metrics where they are wanted), the socket for its
+    owner alone, and a time limit on headers. Mended twice, it is the same. Raises
+    UnknownFileError."""
+    for port, host in ((_METRICS, metrics_host), (_STATS, LOOPBACK)):
+        config, closed = port.subn(rf"\g<1>{host}:\g<2>", config)
+        if closed != 1:
+            raise UnknownFileError("no `frontend prometheus` and `listen stats` to close")
     config, closed = _SOCKET.subn(r"\g<1> 600 ", config)
     if closed != 1:
         raise UnknownFileError("no `stats socket` to close")
@@ -52,7 +59,8 @@ def main() -> None:
     if "-f" in arguments:
         path = Path(arguments[arguments.index("-f") + 1])
         try:
-            path.write_text(mended(path.read_text(encoding="utf-8")), encoding="utf-8")
+            host = os.environ.get(METRICS_HOST) or LOOPBACK
+            path.write_text(mended(path.read_text(encoding="utf-8"), host), encoding="utf-8")
         except UnknownFileError as error:
             sys.exit(f"fairlane-haproxy: {path} is not a file that Ray Serve 2.60 writes: {error}")
     os.environ.pop(BINARY, None)  # it would find this program

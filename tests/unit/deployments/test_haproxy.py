@@ -46,6 +46,7 @@ def test_only_the_ingress_listens_where_it_was_told_to(host: str, ingress: str) 
     assert binds(closed) == ["127.0.0.1:9101", f"{ingress}:8000", "127.0.0.1:8404"]
     assert re.search(r"stats socket \S+ mode 600 level admin", closed)
     assert mended(closed) == closed
+    assert binds(mended(config, "*"))[0] == "*:9101"
 
 
 def test_haproxy_takes_the_file(tmp_path: Path) -> None:
