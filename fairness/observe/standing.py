@@ -121,7 +121,7 @@ class Standing:
         """The answers, not decoded, in one round trip."""
         async with redis.pipeline(transaction=False) as pipeline:
             for command in commands:
-                pipeline.execute_command(*command, NEVER_DECODE=True)  # type: ignore[no-untyped-call]
+                pipeline.execute_command(*command, NEVER_DECODE=True)
             return list(await pipeline.execute())
 
     def _key(self, kind: str) -> str:
