@@ -8,7 +8,7 @@ ARGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help env model serve demo loadtest test test-unit lint docs format bench-path bench-queue bench-scheduler bench-engine chaos fuzz audit paper cluster compare lock clean redis-server prometheus chromium
+.PHONY: help env model serve demo loadtest test test-unit lint docs format bench-path bench-queue bench-scheduler bench-engine chaos fuzz k8s-check dist audit paper cluster compare lock clean redis-server prometheus chromium
 
 help:  ## Show this text.
 	@echo 'Fairlane: LLM serving on Ray Serve and vLLM where each client gets its fair share.'
@@ -51,10 +51,11 @@ lint: env  ## Check style (ruff) and types (mypy).
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: env  ## Write what docs/ and config.schema.json take from the code.
+docs: env  ## Write what is made of something else: references, schema, dashboard, rules.
 	@$(BIN)/python -m deployments.configuration.reference
 	@$(BIN)/python -m deployments.configuration.metrics_reference
 	@$(BIN)/python -m deployments.observability.dashboard
+	@$(BIN)/python -m deployments.kubernetes.monitoring
 
 format: env  ## Rewrite the code in the house style.
 	$(BIN)/ruff check --fix .
@@ -74,6 +75,16 @@ bench-engine: env  ## Measure a noisy neighbour in a real vLLM engine, with fair
 
 chaos: env  ## Kill, stall and cut off each part under load; every request must end.
 	@exec $(BIN)/python -m loadtests.chaos $(ARGS)
+
+k8s-check: env  ## Check the manifests of k8s/ (needs kubectl or kustomize, no cluster).
+	@exec $(BIN)/python -m deployments.kubernetes $(or $(ARGS),$(wildcard k8s/overlays/*))
+
+# The wheel is made of the sdist, so that nothing is in it that the sdist lacks.
+dist: env  ## Make the sdist and the wheel, in dist/.
+	@rm -rf build dist
+	@$(BIN)/python -c 'import setuptools.build_meta as backend; backend.build_sdist("dist")' >/dev/null
+	@$(BIN)/python -m pip wheel -q --no-deps --no-build-isolation -w dist dist/*.tar.gz
+	@rm -rf fairlane.egg-info; ls dist
 
 fuzz: env  ## Send 10,000 broken and hostile requests to a router (minutes).
 	@exec $(BIN)/python -m loadtests.fuzz $(ARGS)

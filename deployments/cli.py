@@ -11,6 +11,7 @@ from pathlib import Path
 from deployments import loadtest, top
 from deployments.admin import commands as admin
 from deployments.configuration import commands as configuration
+from deployments.doctor import commands as doctor
 from router.clients import hash_key
 
 LOCAL = Path(__file__).with_name("local.yaml")
@@ -61,6 +62,7 @@ def main() -> None:
     hasher.set_defaults(run=_hash_key)
 
     configuration.add_commands(commands, LOCAL)
+    doctor.add_command(commands, LOCAL)
     admin.add_commands(commands)
     top.add_command(commands)
 

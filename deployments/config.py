@@ -34,11 +34,14 @@ from fairness.store.settings import Credentials, StoreSettings, Tls
 from router.body_rules import BodyRules
 from router.clients import Client, Configured, Group, hash_key
 from router.directory.records import GROUP_NAME, lineage, organisation_of
+from router.level_limits import LevelLimits
 from router.limits import QueueLimits
+from router.watch import TracingSettings, WatchSettings
 
 QUEUE = QueueLimits()  # the defaults
 CHECKOUT = Path(__file__).resolve().parents[1]
 EMBEDDED = "embedded"
+CONTENT_KINDS = frozenset({"text", "image", "audio", "video", "file", "input", "refusal"})
 
 
 def home() -> Path:
@@ -242,6 +245,9 @@ class GroupConfig(Strict):
     weight: float = Field(
         default=1.0, gt=0, description="Its share next to its siblings (twice as much with 2)."
     )
+    limits: LevelLimits = Field(
+        default=LevelLimits(), description="[Limits](limits.md) of all its clients together."
+    )
 
 
 class ClientConfig(Strict):
@@ -256,6 +262,7 @@ class ClientConfig(Strict):
         default=1.0, gt=0, description="Its share next to others (twice as much with 2)."
     )
     group: str | None = Field(default=None, description="The one of `groups` that it is in.")
+    limits: LevelLimits = Field(default=LevelLimits(), description="Its own [limits](limits.md).")
     keys: tuple[str, ...] = Field(
         default=(), description="Its API keys in the clear, for development."
     )
@@ -331,6 +338,78 @@ class AdminConfig(Strict):
     )
     host: str = Field(
         default="127.0.0.1", min_length=1, description="The address that `admin.port` is bound to."
+    )
+
+
+class ExplainConfig(Strict):
+    """Which requests can be explained afterwards."""
+
+    keep: int = Field(
+        default=1000,
+        ge=0,
+        le=100_000,
+        description="Requests that each router remembers, to [explain](explain.md) them; 0 for "
+        "none.",
+    )
+    per_second: int = Field(
+        default=100,
+        ge=1,
+        le=10_000,
+        description="New ones of them a second and router, of one client at most a quarter of it.",
+    )
+
+
+class TracingConfig(Strict):
+    """Traces by OpenTelemetry."""
+
+    endpoint: str | None = Field(
+        default=None,
+        pattern="^https?://",
+        description="Where [traces](tracing.md) go, by OTLP over HTTP, such as "
+        "`http://collector:4318/v1/traces`; without one, what OTEL_EXPORTER_OTLP_TRACES_ENDPOINT "
+        "or OTEL_EXPORTER_OTLP_ENDPOINT say where the application is built, else nowhere.",
+    )
+    sample: float = Field(
+        default=0.01, ge=0, le=1, description="How many of the requests are traced (0 to 1)."
+    )
+    trust_incoming: bool = Field(
+        default=False,
+        description="Go on with the traces of clients (`traceparent`), and trace what they say is "
+        "to be; only where all clients may do so.",
+    )
+    engine: bool = Field(default=True, description="Have vLLM add its own spans.")
+
+    def resolved(self) -> str | None:
+        """The endpoint to use."""
+        environment = os.environ
+        if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
+            return None
+        base = environment.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+        return (
+            self.endpoint
+            or environment.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+            or (base and f"{base.rstrip('/')}/v1/traces")
+            or None
+        )
+
+    def settings(self) -> TracingSettings | None:
+        """What routers are given."""
+        endpoint = self.resolved()
+        if endpoint is None:
+            return None
+        return TracingSettings(endpoint, self.sample, self.trust_incoming)
+
+
+class LoggingConfig(Strict):
+    """Log lines of routers and replicas; never a prompt or a key."""
+
+    format: Literal["text", "json"] = Field(
+        default="text", description="Of every [log line](tracing.md#logs)."
+    )
+    access: bool = Field(
+        default=False,
+        description="A line for each request when all is known of it: who, how it ended, waits, "
+        "tokens.",
     )
 
 
@@ -440,6 +519,11 @@ class RouterConfig(RouterLimits):
         default=600.0, ge=0, description="Seconds that a leaving router lets its streams go on."
     )
     num_cpus: float = Field(default=1.0, ge=0, description="CPUs that Ray reserves for each.")
+    label_selector: dict[str, str] = Field(
+        default={},
+        description="Labels of the Ray nodes that routers run on, such as those of a worker group "
+        "of KubeRay's; without, any node.",
+    )
 
 
 class PoolConfig(Strict):
@@ -458,6 +542,17 @@ class PoolConfig(Strict):
     )
     charge_interval_s: float = Field(
         default=0.1, gt=0, description="Seconds between two reports of charges."
+    )
+    price: float = Field(
+        default=1.0,
+        gt=0,
+        description="Price of a unit of service in this pool, next to those of the other pools; "
+        "means something with `across_pools.enabled`.",
+    )
+    adapters: dict[str, str] = Field(
+        default={},
+        description="LoRA adapters of the model: the name that clients ask for -> a folder on each "
+        "node, or a name on the Hugging Face hub. See [pools](pools.md#lora-adapters).",
     )
 
     @property
@@ -483,6 +578,32 @@ class PoolConfig(Strict):
                 "tell of the backlog, so with none of them a pool would never be scaled up"
             )
         return llm
+
+    @field_validator("adapters")
+    @classmethod
+    def _is_no_kind_of_content(cls, adapters: dict[str, str]) -> dict[str, str]:
+        if taken := sorted(CONTENT_KINDS.intersection(adapters)):
+            raise ValueError(
+                f"vLLM would use an adapter of the name {taken[0]!r} for every message with such "
+                "content, whatever model it asks for; choose another"
+            )
+        return adapters
+
+
+class AcrossPoolsConfig(Strict):
+    """Fairness over all pools together."""
+
+    enabled: bool = Field(
+        default=False,
+        description="What a client receives in one pool counts in all of them, by `pools[].price`; "
+        "else each pool is fair by itself. See [pools](pools.md#fairness-across-pools).",
+    )
+    debt: float = Field(
+        default=400_000.0,
+        ge=0,
+        description="Service a live replica of a pool by which what a client of weight 1 had in "
+        "other pools puts it behind those who wait there, at most.",
+    )
 
 
 class LiveConfig(Strict):
@@ -558,12 +679,16 @@ class LiveConfig(Strict):
 
     def configured(self) -> Configured:
         """Clients, groups and keys, as routers are given them."""
-        groups = {group.name: Group(group.name, group.weight) for group in self.groups}
+        groups = {
+            group.name: Group(group.name, group.weight, group.limits.limits())
+            for group in self.groups
+        }
         clients = {
             client.name: Client(
                 client.name,
                 client.weight,
                 tuple(groups[path] for path in lineage(client.group or "")),
+                client.limits.limits(),
             )
             for client in self.clients
         }
@@ -603,14 +728,31 @@ class AppConfig(LiveConfig):
     )
     router: RouterConfig = Field(default=RouterConfig(), description="The ingress.")
     admin: AdminConfig = Field(default=AdminConfig(), description="Where the admin API listens.")
+    live_files: tuple[str, ...] = Field(
+        default=(),
+        description="YAML files on every node with a router, with `groups`, `clients` and "
+        "`admin_key_hashes` to be added to those here; read again when they change, without a "
+        "restart. Kubernetes puts ConfigMaps and Secrets there.",
+    )
     dashboard: DashboardConfig = Field(
         default=DashboardConfig(), description="The pages at `/dashboard`."
     )
     usage: UsageConfig = Field(
         default=UsageConfig(), description="What is kept of what clients use."
     )
+    across_pools: AcrossPoolsConfig = Field(
+        default=AcrossPoolsConfig(), description="Fairness over all pools together."
+    )
     metrics: MetricsConfig = Field(
         default=MetricsConfig(), description="What is exported of single clients."
+    )
+    explain: ExplainConfig = Field(
+        default=ExplainConfig(), description="Which requests can be explained afterwards."
+    )
+    tracing: TracingConfig = Field(default=TracingConfig(), description="Traces by OpenTelemetry.")
+    logging: LoggingConfig = Field(
+        default=LoggingConfig(),
+        description="Log lines of routers and replicas; never a prompt or a key.",
     )
     pools: tuple[PoolConfig, ...] = Field(
         min_length=1, description="The models, each with its replicas."
@@ -619,8 +761,16 @@ class AppConfig(LiveConfig):
     @field_validator("pools")
     @classmethod
     def _no_model_twice(cls, pools: tuple[PoolConfig, ...]) -> tuple[PoolConfig, ...]:
-        for problem in _twice("pools", "model", [pool.model_id for pool in pools]):
+        models = [name for pool in pools for name in (pool.model_id, *pool.adapters)]
+        for problem in _twice("pools", "model", models):
             raise ValueError(f"{problem.what}; {problem.mend}")
+        names = {pool.deployment_name: pool.model_id for pool in pools}
+        for pool in pools:
+            if pool.model_id != names[pool.deployment_name]:
+                raise ValueError(
+                    f"{pool.model_id} and {names[pool.deployment_name]} are one name to Serve, "
+                    f"{pool.deployment_name}; rename one of them"
+                )
         return pools
 
     def live(self) -> dict[str, Any]:
@@ -628,6 +778,15 @@ class AppConfig(LiveConfig):
         given = self.model_dump(mode="json", include=set(LiveConfig.model_fields))
         given["router"] = {name: given["router"][name] for name in RouterLimits.model_fields}
         return given
+
+    def watch_settings(self) -> WatchSettings:
+        """Who looks at requests in routers."""
+        return WatchSettings(
+            self.explain.keep,
+            self.explain.per_second,
+            self.logging.access,
+            self.tracing.settings(),
+        )
 
     def queue_settings(self) -> QueueSettings:
         """What all senders of a pool agree on."""

@@ -5,16 +5,28 @@ Routers import this, and so no vLLM with it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from deployments.config import LiveConfig, changed
 from router.app import Limits
 from router.server import LiveSettings
 
+ADDED = ("groups", "clients", "admin_key_hashes")  # what `live_files` may hold
 
-def live_settings(args: dict[str, Any], user_config: dict[str, Any]) -> LiveSettings:
-    """args: the live part (`AppConfig.live`). Raises ValidationError, which says what to mend."""
-    config = LiveConfig.model_validate(changed(args, user_config))
+
+def live_settings(
+    args: dict[str, Any], user_config: dict[str, Any], files: Iterable[str] = ()
+) -> LiveSettings:
+    """args: the live part (`AppConfig.live`). files: `AppConfig.live_files`. Raises ValueError,
+    which says what to mend."""
+    given = changed(args, user_config)
+    for file in files:
+        given = _added(given, file)
+    config = LiveConfig.model_validate(given)
     limits = config.router
     return LiveSettings(
         config.configured(),
@@ -22,3 +34,18 @@ def live_settings(args: dict[str, Any], user_config: dict[str, Any]) -> LiveSett
         Limits(limits.max_body_bytes, limits.max_wait_s, limits.body_timeout_s, limits.rules()),
         limits.queue.limits(),
     )
+
+
+def _added(given: dict[str, Any], file: str) -> dict[str, Any]:
+    """`given` and what the file adds to its lists. No message repeats what the file says."""
+    try:
+        content = yaml.safe_load(Path(file).read_text(encoding="utf-8")) or {}
+    except OSError as error:
+        raise ValueError(f"live_files: {file} can't be read: {error.strerror}") from None
+    except (UnicodeDecodeError, yaml.YAMLError):
+        raise ValueError(f"live_files: {file} is not YAML") from None
+    if not isinstance(content, dict) or not all(
+        name in ADDED and isinstance(value, list) for name, value in content.items()
+    ):
+        raise ValueError(f"live_files: {file} may have the lists {', '.join(ADDED)}, and no more")
+    return given | {name: [*given.get(name, ()), *value] for name, value in content.items()}

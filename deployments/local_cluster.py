@@ -83,6 +83,13 @@ def set_environment() -> None:
             os.environ.setdefault(name, value)
 
 
+def close_haproxy() -> None:
+    """Have Ray start HAProxy by way of `deployments.haproxy`, where that is installed."""
+    own = Path(sys.executable).with_name("fairlane-haproxy")
+    if own.exists():
+        os.environ.setdefault("RAY_SERVE_HAPROXY_BINARY_PATH", str(own))
+
+
 def avoid_taken_ports() -> None:
     """Give HAProxy's metrics and stats other ports when another program has the usual ones."""
     for variable, usual in (
@@ -167,6 +174,7 @@ class LocalCluster:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         os.environ.setdefault("RAY_SERVE_HAPROXY_NBTHREAD", "1")  # the cores are the engines'
         avoid_taken_ports()
+        close_haproxy()
         home().mkdir(parents=True, exist_ok=True)
         with step("loading Ray Serve and vLLM"):
             import ray

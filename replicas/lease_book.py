@@ -30,6 +30,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import NamedTuple
 
 from fairness.grant_token import GrantToken
 from fairness.groups import Group
@@ -61,6 +62,7 @@ class Lease:
     calls: list[EngineCall] = field(default_factory=list)
     computed: Usage = Usage()  # noqa: RUF009 (a frozen value)
     earlier: Usage = Usage()  # noqa: RUF009 (of computed: by engine requests of a past life)
+    spent: Usage = Usage()  # noqa: RUF009 (as `LeaseBook.take_spent` last had it)
     waiting: int = 0
     running: int = 0
     seen_by_engine: bool = False
@@ -127,6 +129,14 @@ def _holding(token: GrantToken, usage: Usage) -> Holding:
     return Holding(token.lease, token.client, token.weight, token.groups, usage)
 
 
+class Spent(NamedTuple):
+    """What a lease had used when somebody last asked, and has by now."""
+
+    token: GrantToken
+    before: Usage
+    now: Usage
+
+
 class DuplicateLeaseError(Exception):
     """The lease was used before, or taken back."""
 
@@ -148,6 +158,7 @@ class LeaseBook:
         self._settled: dict[str, Holding] = {}  # unconfirmed and recent, oldest first
         self._clients: Counter[str] = Counter()
         self._departed: set[str] = set()
+        self._ended: list[Spent] | None = None  # since `take_spent`; None: nobody asks
         self._arrived = 0
         self._started = 0
         self.draining = False
@@ -250,6 +261,18 @@ class LeaseBook:
         self._changed.clear()
         return charges
 
+    def take_spent(self) -> list[Spent]:
+        """What leases have used since the last call, those that ended meanwhile first. O(leases).
+
+        Who has called this once has to go on: what ended is kept for the next call.
+        """
+        spent, self._ended = self._ended or [], []
+        for lease in self._open.values():
+            if lease.computed != lease.spent:
+                spent.append(Spent(lease.token, lease.spent, lease.computed))
+                lease.spent = lease.computed
+        return spent
+
     @property
     def has_departed(self) -> bool:
         """Is there a client that `take_departed` would name?"""
@@ -324,6 +347,8 @@ class LeaseBook:
             self._start(lease)
             token = lease.token
             self._settled[lease.name] = _holding(token, usage)
+            if self._ended is not None and usage != lease.spent:
+                self._ended.append(Spent(token, lease.spent, usage))
             self._leave(token.client)
             self._end(lease.name, usage)
 

@@ -23,6 +23,7 @@ from ray.serve.llm import LLMConfig
 from ray.serve.llm.deployment import LLMServer
 from ray.util import metrics
 
+from fairness.log_lines import Format, show_lines
 from fairness.observe.board import Board
 from fairness.observe.observation import ReplicaFacts
 from fairness.store.contract import QueueSettings, Sender
@@ -30,10 +31,11 @@ from fairness.store.locate import GrantKey, LocatedQueue, StoreSource
 from replicas.autoscaling import Work
 from replicas.engine import FairVLLMEngine
 from replicas.facts import cache_tokens, keep_telling
-from replicas.grant_check import GrantCheck
+from replicas.grant_check import GrantCheck, about_lease
 from replicas.identity import bind_identity
 from replicas.lease_book import LeaseBook
 from replicas.metrics import ReplicaMetrics
+from replicas.neighbours import Neighbour, Neighbours, NeighbourSettings
 from replicas.queue_link import LinkSettings, QueueLink
 from replicas.stand_in import Shares
 from replicas.trunk_server import TrunkServer
@@ -48,7 +50,8 @@ SETTLE_S = 2.0  # to settle streams that were cut because draining took too long
 class ReplicaSettings:
     """pool: the model's name. lookahead: requests kept waiting here to hide a round trip.
 
-    drain_s: how long a leaving replica lets its streams go on.
+    drain_s: how long a leaving replica lets its streams go on. neighbours: pools that are told what
+    clients receive here.
     """
 
     pool: str
@@ -56,6 +59,8 @@ class ReplicaSettings:
     lookahead: int = 4
     drain_s: float = 600.0
     link: LinkSettings = field(default_factory=LinkSettings)
+    log_format: Format = "text"
+    neighbours: tuple[NeighbourSettings, ...] = ()
 
 
 class StepListener:
@@ -90,6 +95,7 @@ class FairLLMServer(LLMServer):
     async def __init__(  # type: ignore[misc]  # Ray Serve awaits constructors
         self, llm_config: LLMConfig, *, settings: ReplicaSettings, store: StoreSource
     ) -> None:
+        show_lines(("replicas", "fairness"), settings.log_format, about_lease)
         await super().__init__(llm_config, engine_cls=FairVLLMEngine)
         self._settings = settings
         self._store = store
@@ -120,6 +126,7 @@ class FairLLMServer(LLMServer):
             on_loss=key.share,
             on_lag=lambda lag: exported.show(self._link, lag),
         )
+        self._neighbours = await self._meet_neighbours(name)
         shares = Shares(self._book, longest, asyncio.get_running_loop().time)
         door = GrantCheck(
             await self.__serve_build_asgi_app__(),
@@ -147,7 +154,7 @@ class FairLLMServer(LLMServer):
                 ),
             )
         )
-        self._linking = asyncio.create_task(self._link.run())
+        self._linking = asyncio.create_task(self._keep_linked())
         gc.collect()
         gc.freeze()  # what was loaded until now stays: the collector need not look at it again
         logger.info("replica %s serves %s on %s:%s", name, settings.pool, host, port)
@@ -165,7 +172,7 @@ class FairLLMServer(LLMServer):
     async def check_health(self) -> None:
         """Fail when the engine, the port or the link is gone; Serve then restarts the replica."""
         if self._linking.done():
-            raise RuntimeError(f"the replica's link to the global queue ended: {self._linking}")
+            raise RuntimeError(f"the replica's link to the global queues ended: {self._linking}")
         if self._telling.done():
             raise RuntimeError(f"the replica tells nobody of itself any more: {self._telling}")
         if not self._port.serving:
@@ -191,11 +198,32 @@ class FairLLMServer(LLMServer):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(SETTLE_S):
                     await self._link.drain()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SETTLE_S):
+                await self._neighbours.drain()
         self._linking.cancel()
         self._telling.cancel()
         await self._link.leave()
         await self._board.aclose()
         logger.info("drained")
+
+    async def _meet_neighbours(self, name: str) -> Neighbours:
+        settings, interval_s = self._settings, self._settings.link.charge_interval_s
+        neighbours = [
+            Neighbour(
+                name,
+                await LocatedQueue.open(self._store, neighbour.pool, settings.queue),
+                neighbour,
+                interval_s,
+            )
+            for neighbour in settings.neighbours
+        ]
+        return Neighbours(self._book, settings.queue.cost, neighbours, interval_s)
+
+    async def _keep_linked(self) -> None:
+        async with asyncio.TaskGroup() as links:
+            links.create_task(self._link.run())
+            links.create_task(self._neighbours.run())
 
     def _step_done(self) -> None:
         # Steps are heard before the link is made, and outside any lease.

@@ -11,7 +11,8 @@ import logging
 import random
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,10 +24,13 @@ from router.bodies import Body, ClientGoneError, check_body, read_body
 from router.body_rules import BodyRules
 from router.clients import Client, Clients
 from router.errors import ApiError, not_found, unavailable, unknown_model
+from router.explain.story import Story
 from router.meter import Meter
+from router.rate_limits import rate_headers
 from router.relay import BrokenAnswerError, ReplicaFailedError, relay
 from router.trunks import Trunks
 from router.turns import Turn, Turns
+from router.watch import Watch
 
 logger = logging.getLogger(__name__)
 
@@ -51,6 +55,8 @@ PASS_TTL_S = 30.0
 EVENT_STREAM = b"text/event-stream"
 GRANT_ATTEMPTS = 4
 
+CURRENT: ContextVar[Exchange | None] = ContextVar("fairlane_exchange", default=None)
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -65,7 +71,8 @@ class Limits:
 
 @dataclass(slots=True)
 class RouterApp:
-    """The ASGI application. `turns`: pool (model) -> its queue."""
+    """The ASGI application. `turns`: pool (model) -> its queue. `adapters`: LoRA adapters, models
+    of their own to clients -> the pool that serves them."""
 
     name: str
     clients: Clients
@@ -77,13 +84,16 @@ class RouterApp:
     admin: Asgi | None = None  # what is under /admin and /dashboard
     meter: Meter = field(default_factory=Meter)
     me: Asgi | None = None  # what is under /me
+    adapters: Mapping[str, str] = field(default_factory=dict)
     started: int = field(default_factory=lambda: int(time.time()))
+    watch: Watch | None = None  # who looks at requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await refuse_websocket(scope, send)
             return
         exchange = Exchange(scope, receive, send)
+        CURRENT.set(exchange)
         other = self._other(exchange.path + "/")
         if other is not None:
             await other(scope | {"path": exchange.path, "root_path": ""}, receive, send)
@@ -138,7 +148,7 @@ class RouterApp:
                 await self._readyz(exchange)
             elif path == "/v1/models":
                 await self.clients.client(exchange.header("authorization"))
-                models = [self._model(name) for name in self.turns]
+                models = [self._model(name) for name in (*self.turns, *self.adapters)]
                 await exchange.answer({"object": "list", "data": models})
             elif path.startswith("/v1/models/"):
                 await self.clients.client(exchange.header("authorization"))
@@ -159,6 +169,7 @@ class RouterApp:
     async def _admit(self, exchange: Exchange) -> tuple[Client, Body]:
         """Identity first: nothing of a stranger's body is read."""
         client = await self.clients.client(exchange.header("authorization"))
+        exchange.client = client.name
         length = exchange.header("content-length")
         limits = self.limits
         data = await read_body(
@@ -168,10 +179,22 @@ class RouterApp:
 
     async def _serve(self, exchange: Exchange, client: Client, body: Body) -> None:
         turns = self._pool(body.model)
+        if self.watch is None:
+            await self._take_turn(exchange, client, body, turns, None)
+            return
+        with self.watch.over(
+            exchange, client, body, self._pool_of(body.model), turns.following
+        ) as story:
+            await self._take_turn(exchange, client, body, turns, story)
+
+    async def _take_turn(
+        self, exchange: Exchange, client: Client, body: Body, turns: Turns, story: Story | None
+    ) -> None:
         await self._require_ready(turns, body.model)
-        turn = turns.submit(client, len(body.data), body.priority)
-        exchange.in_line(turn.request)
-        exchange.on_stream = lambda waited_s: self.meter.first_token(body.model, waited_s)
+        turn = turns.submit(client, len(body.data), body.priority, body.max_output, story=story)
+        exchange.in_line(turn)
+        pool = self._pool_of(body.model)
+        exchange.on_stream = lambda waited_s: self.meter.first_token(pool, waited_s)
         outcome = "failed"
         try:
             await exchange.unless_gone(self._wait_and_relay(exchange, turns, turn, body))
@@ -184,7 +207,7 @@ class RouterApp:
             raise
         finally:
             turns.leave(turn)
-            self.meter.ended(body.model, outcome)
+            self.meter.ended(pool, outcome)
 
     async def _require_ready(self, turns: Turns, model: str) -> None:
         if await turns.look():
@@ -196,16 +219,17 @@ class RouterApp:
     async def _wait_and_relay(
         self, exchange: Exchange, turns: Turns, turn: Turn, body: Body
     ) -> None:
+        max_wait_s = turn.client.max_wait_s(self.limits.max_wait_s)
         for _ in range(GRANT_ATTEMPTS):
             try:
-                async with asyncio.timeout(self.limits.max_wait_s):
+                async with asyncio.timeout(max_wait_s):
                     await turn.grant
             except TimeoutError:
                 raise unavailable(
-                    f"no turn within {self.limits.max_wait_s:g} s: the cluster is overloaded", 10
+                    f"no turn within {max_wait_s:g} s: the cluster is overloaded", 10
                 ) from None
             grant = turn.grant.result()
-            self.meter.waited(body.model, exchange.waited())
+            self.meter.waited(self._pool_of(body.model), exchange.waited())
             token = GrantToken(
                 lease=grant.lease,
                 client=turn.client.name,
@@ -219,9 +243,13 @@ class RouterApp:
             try:
                 whole = await self._relay(exchange, grant.url, token, turns, body=body, turn=turn)
                 exchange.broken = not whole
+                if whole:
+                    turns.ended(turn)
                 return
             except ReplicaFailedError as error:
                 logger.warning("replica %s failed, asking another: %s", grant.replica, error)
+                if turn.story is not None:
+                    turn.story.fail(str(error))
                 turns.retry(turn)
         raise unavailable("the replicas asked failed; try again", 2)
 
@@ -258,6 +286,10 @@ class RouterApp:
         if turn is not None:
             # vLLM's id; a client's may not be unique
             headers.append(("x-request-id", turn.request))
+            if turn.story is not None:
+                turn.story.ask()
+        if self.watch is not None:
+            headers += self.watch.headers(None if turn is None else turn.story)
         return await relay(
             self.trunks,
             body,
@@ -270,14 +302,18 @@ class RouterApp:
             answered=lambda: turns.answered(turn) if turn is not None else None,
         )
 
+    def _pool_of(self, model: str) -> str:
+        return self.adapters.get(model, model)
+
     def _pool(self, model: str) -> Turns:
-        turns = self.turns.get(model)
+        turns = self.turns.get(self._pool_of(model))
         if turns is None:
-            raise unknown_model(model, list(self.turns))
+            raise unknown_model(model, [*self.turns, *self.adapters])
         return turns
 
     def _model(self, name: str) -> dict[str, Any]:
-        return {"id": name, "object": "model", "created": self.started, "owned_by": "fairlane"}
+        card = {"id": name, "object": "model", "created": self.started, "owned_by": "fairlane"}
+        return card | {"parent": self.adapters[name]} if name in self.adapters else card
 
     async def _readyz(self, exchange: Exchange) -> None:
         pools = {name: len(turns.replicas) for name, turns in self.turns.items()}
@@ -288,6 +324,15 @@ class RouterApp:
         await exchange.answer(content, status)
 
 
+def about_request() -> dict[str, Any]:
+    """For log lines: which request is served where it is called."""
+    exchange = CURRENT.get()
+    if exchange is None:
+        return {}
+    fields = {"request_id": exchange.request_id}
+    return fields if exchange.client is None else fields | {"client": exchange.client}
+
+
 async def refuse_websocket(scope: Scope, send: Send) -> None:
     """There are none here; without a word the server would call that a fault of ours (500)."""
     if scope["type"] == "websocket":
@@ -295,7 +340,7 @@ async def refuse_websocket(scope: Scope, send: Send) -> None:
 
 
 class Exchange:
-    """One HTTP request and its answer."""
+    """One HTTP request and its answer. Times: `at` in Unix seconds, others of `time.monotonic`."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.method: str = scope["method"]
@@ -305,17 +350,21 @@ class Exchange:
         self._headers = scope["headers"]
         self._send = send
         self._started = False
-        self._request_id = secrets.token_hex(8)
+        self.request_id = secrets.token_hex(8)
+        self.client: str | None = None
+        self.at, self.born = time.time(), time.monotonic()
+        self.status: int | None = None
+        self.broken = False  # the answer was cut off
+        self._turn: Turn | None = None
         self._queued = 0.0
         self._waited_s: float | None = None
-        self._status = 0
         self._stream_to_come = False
-        self.broken = False  # the answer ended early
         self.on_stream: Callable[[float], None] | None = None  # told when the first bytes come
 
-    def in_line(self, request_id: str) -> None:
+    def in_line(self, turn: Turn) -> None:
         """It waits for its turn, under an id that its replica knows, too."""
-        self._request_id = request_id
+        self._turn = turn
+        self.request_id = turn.request
         self._queued = time.monotonic()
 
     def waited(self) -> float:
@@ -326,9 +375,10 @@ class Exchange:
     @property
     def outcome(self) -> str:
         """How the answer went that was passed on: ok, rejected or failed."""
-        if self.broken or self._status >= 500:
+        status = self.status or 0
+        if self.broken or status >= 500:
             return "failed"
-        return "rejected" if self._status >= 400 else "ok"
+        return "rejected" if status >= 400 else "ok"
 
     def header(self, name: str) -> str | None:
         """The first header of that (lower-case) name."""
@@ -346,7 +396,7 @@ class Exchange:
             if self.on_stream is not None:
                 self.on_stream(time.monotonic() - self._queued)
         if message["type"] == "http.response.start":
-            self._status = message["status"]
+            self.status = message["status"]
             self._stream_to_come = any(
                 name == b"content-type" and value.startswith(EVENT_STREAM)
                 for name, value in message["headers"]
@@ -355,10 +405,12 @@ class Exchange:
         await self._send(message)
 
     def _own_headers(self) -> list[tuple[bytes, bytes]]:
-        headers = [(b"x-fairlane-request-id", self._request_id.encode())]
+        headers = [(b"x-fairlane-request-id", self.request_id.encode())]
         if self._waited_s is not None:
             waited = b"%d" % round(self._waited_s * 1000)
             headers.append((b"x-fairlane-queue-wait-ms", waited))
+        if self._turn is not None:
+            headers += rate_headers(self._turn.rates)
         return headers
 
     async def answer(

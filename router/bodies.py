@@ -23,6 +23,9 @@ RESERVED_FIELDS = frozenset(
 # it is a tenth. (Brackets in texts count too; a prompt has fewer.)
 MAX_BRACKETS = 250_000
 DEFAULT_RULES = BodyRules()
+OUTPUT_FIELDS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
+MAX_OUTPUT = 2**31  # more says nothing
+SILENT_PATHS = frozenset({"/v1/embeddings", "/v1/score", "/v1/rerank"})  # make no tokens
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 
@@ -33,12 +36,13 @@ class ClientGoneError(Exception):
 
 @dataclass(slots=True)
 class Body:
-    """A checked body: the bytes to send on, the model they ask for, and the request's priority
-    among its client's own."""
+    """A checked body: the bytes to send on, the model they ask for, the request's priority among
+    its client's own, and how many tokens the engine may make for it (None: it does not say)."""
 
     data: bytes
     model: str
     priority: int = 0
+    max_output: int | None = None
 
     def release(self) -> None:
         """Forget the bytes: a stream may go on for long after they were sent."""
@@ -104,9 +108,10 @@ def check_body(data: bytes, path: str = "", rules: BodyRules = DEFAULT_RULES) ->
         raise ApiError(400, "name a model: 'model' must be a non-empty string", param="model")
     rules.check(path, content)
     priority = _priority(content.get("priority"))
+    max_output = _max_output(path, content)
     if not RESERVED_FIELDS.isdisjoint(content):
         data = _without_reserved(data)
-    return Body(data, model, priority)
+    return Body(data, model, priority, max_output)
 
 
 def _priority(value: Any) -> int:
@@ -120,6 +125,17 @@ def _priority(value: Any) -> int:
             param="priority",
         )
     return value
+
+
+def _max_output(path: str, content: dict[str, Any]) -> int | None:
+    if path in SILENT_PATHS:
+        return 0
+    copies = content.get("n")
+    for name in OUTPUT_FIELDS:
+        value = content.get(name)
+        if isinstance(value, int) and 0 < value <= MAX_OUTPUT:
+            return value * (copies if isinstance(copies, int) and copies > 0 else 1)
+    return None
 
 
 def _without_reserved(data: bytes) -> bytes:

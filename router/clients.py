@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
+from fairness.limits import NO_LIMITS, Limits, Terms
 from router.errors import ApiError, unauthorized
 
 ID_LENGTH = 12  # hex digits: enough to tell keys apart, far too few to find one
@@ -16,11 +17,12 @@ ID_LENGTH = 12  # hex digits: enough to tell keys apart, far too few to find one
 class Group:
     """An organisation, or a team of one, named by its path: `acme`, `acme/ml`.
 
-    weight: its share next to its siblings.
+    weight: its share next to its siblings. limits: of all its clients together.
     """
 
     name: str
     weight: float = 1.0
+    limits: Limits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +30,30 @@ class Client:
     """Who is billed for service.
 
     weight: its share next to others (1.0 by default). groups: those it is in, outermost first
-    (organisation, team); at most two.
+    (organisation, team); at most two. limits: its own. levels: those of the client and of its
+    groups, the outermost first; none if none are set.
     """
 
     name: str
     weight: float = 1.0
     groups: tuple[Group, ...] = ()
+    limits: Limits = NO_LIMITS
+    levels: tuple[Limits, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        levels = (self.limits, *(group.limits for group in self.groups))
+        unlimited = all(limits == NO_LIMITS for limits in levels)
+        object.__setattr__(self, "levels", () if unlimited else levels)
+
+    def terms(self, max_output: int | None, *, admitted: bool) -> Terms | None:
+        """On which it submits a request; None: it has no limits that the store applies."""
+        if not any(any(limits.in_store) for limits in self.levels):
+            return None
+        return Terms(self.levels, max_output, admitted)
+
+    def max_wait_s(self, most: float) -> float:
+        """Seconds that a request of it may wait in the queue, at most `most`."""
+        return min([most, *(limits.max_wait_s or most for limits in self.levels)])
 
 
 @dataclass(frozen=True, slots=True)

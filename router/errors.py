@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 
@@ -11,7 +12,7 @@ import orjson
 class ApiError(Exception):
     """Ends a request with `status` and an OpenAI-shaped body.
 
-    retry_after_s: seconds after which trying again makes sense.
+    retry_after_s: seconds after which trying again makes sense. details: more fields of the error.
     """
 
     status: int
@@ -20,6 +21,7 @@ class ApiError(Exception):
     code: str | None = None
     param: str | None = None
     retry_after_s: int | None = None
+    details: dict[str, Any] = field(default_factory=dict)
 
     def body(self) -> bytes:
         """The JSON body."""
@@ -30,6 +32,7 @@ class ApiError(Exception):
                     "type": self.kind,
                     "param": self.param,
                     "code": self.code or self.status,
+                    **self.details,
                 }
             }
         )

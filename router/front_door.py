@@ -17,6 +17,8 @@ READ = frozenset(
     {b"authorization", b"content-length", b"content-type", b"host", b"x-forwarded-for"}
     # of browsers, for the dashboard
     | {b"accept", b"cookie", b"if-none-match", b"x-fairlane-csrf", b"x-forwarded-proto"}
+    # heeded only with `tracing.trust_incoming`
+    | {b"traceparent", b"tracestate"}
 )
 
 

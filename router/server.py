@@ -6,14 +6,15 @@ import asyncio
 import gc
 import logging
 import secrets
-import sys
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from ray import serve
 from ray.util import metrics
 
+from fairness.log_lines import Format, show_lines
 from fairness.observe.board import Board
 from fairness.observe.observation import Observation
 from fairness.observe.observer import TOP, Observer
@@ -21,12 +22,14 @@ from fairness.observe.standing import Standing
 from fairness.store.contract import QueueSettings
 from fairness.store.locate import GrantKey, LocatedQueue, StoreSource
 from router.admin.port import AdminPort
-from router.app import Limits, RouterApp
+from router.app import Limits, RouterApp, about_request
 from router.clients import Clients, Configured
 from router.dashboard.door import AdminDoor
 from router.dashboard.me import Me
 from router.directory.directory import Directory
-from router.directory.store import audit_log
+from router.explain.shelf import Shelf
+from router.explain.stories import Stories
+from router.file_watch import changes
 from router.limits import QueueLimits
 from router.live.pools import LivePool
 from router.metrics import RouterMetrics
@@ -34,6 +37,7 @@ from router.pool_metrics import PoolMetrics
 from router.stand_in import asking
 from router.trunks import Trunks
 from router.turns import Turns
+from router.watch import Watch, WatchSettings
 from router.weights import Weights
 
 logger = logging.getLogger(__name__)
@@ -53,12 +57,14 @@ class LiveSettings:
 
 @dataclass(frozen=True, slots=True)
 class RouterSettings:
-    """pools: names of the models served.
+    """pools: names of the models served. adapters: LoRA adapters -> the pool that has them.
 
     live: what Serve's `user_config` of the routers means; raises ValueError for an unsound one.
+    live_files: files that it reads, too; asked again when they change.
     build: names one build of the application, whose policy is to hold until an admin's next word.
     fail_closed: refuse requests while the store is away, rather than do without it.
     top_clients: that have metrics of their own.
+    watch: who looks at requests. log_format: of all lines.
     session_hours: how long one stays logged in to the dashboard; None: there is none.
     admin_port, admin_host: where the admin API listens; without a port it is under /admin.
     """
@@ -72,18 +78,14 @@ class RouterSettings:
     admin_port: int | None = None
     fail_closed: bool = False
     top_clients: int = TOP
+    live_files: tuple[str, ...] = ()
+    watch: WatchSettings = field(default_factory=WatchSettings)
+    log_format: Format = "text"
+    adapters: Mapping[str, str] = field(default_factory=dict)
     session_hours: float | None = 12
 
 
-def show_audit() -> None:
-    """Have the lines of the audit log written to the process's own standard error, a file of Ray's.
-    (What Serve puts in place of it keeps lines in memory, up to a thousand.)"""
-    if not audit_log.handlers:
-        handler = logging.StreamHandler(sys.__stderr__)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(message)s"))
-        audit_log.addHandler(handler)
-        audit_log.setLevel(logging.INFO)
-        audit_log.propagate = False
+LOGGERS = ("router", "fairness", "fairlane")  # the last: audit and access
 
 
 @serve.ingress()
@@ -107,12 +109,17 @@ class Router:
         self._directory: Directory | None = None
         self._observers: dict[str, Observer] = {}  # pool -> what was seen of it
         self._admin_port: AdminPort | None = None
+        self._shelf: Shelf | None = None
+        self._tracing: Any = None  # router.tracing.Tracing
         self._configured = False
         self._metrics: RouterMetrics | None = None
         self._flushing: asyncio.Task[None] | None = None
+        self._user_config: dict[str, Any] = {}
+        self._watching: asyncio.Task[None] | None = None
 
     async def __serve_build_asgi_app__(self) -> Callable[..., Awaitable[None]]:
         settings = self._settings
+        show_lines(LOGGERS, settings.log_format, about_request)
         live = settings.live({})
         name = f"{serve.get_replica_context().replica_tag}-{secrets.token_hex(4)}"
         key = await GrantKey.open(self._store)
@@ -128,12 +135,13 @@ class Router:
                 ask=None if settings.fail_closed else asking(trunks, key.now),
                 on_loss=key.share,
             )
+        watch = self._watch(name)
         directory = self._directory = Directory.open(self._store, live.clients)
         weights = Weights(directory)
         for pool in settings.pools:
-            self._watch(pool, name, weights)
+            self._observe(pool, name, weights)
         admin = self._admin = AdminDoor(
-            directory, turns, self._shown, key.now, settings.session_hours
+            directory, turns, self._shown, key.now, settings.session_hours, shelf=self._shelf
         )
         if settings.admin_port is not None:
             self._admin_port = AdminPort(admin, settings.admin_host, settings.admin_port)
@@ -148,18 +156,21 @@ class Router:
             live.limits,
             admin if settings.admin_port is None else None,
             self._metrics,
+            watch=watch,
+            adapters=settings.adapters,
         )
         self._app = app
         app.me = Me(app.identify, turns, self._shown, app.told_limits)
         self._apply(live, app, directory)
         directory.start()
+        if self._shelf is not None:
+            self._shelf.start()
         for pool_turns in turns.values():
             pool_turns.set_policy(settings.policy, settings.build)
             pool_turns.start()
         for observer in self._observers.values():
             observer.start()
         self._flushing = asyncio.create_task(self._keep_flushing(self._metrics))
-        show_audit()
         gc.collect()
         gc.freeze()  # what was loaded until now stays: the collector need not look at it again
 
@@ -167,6 +178,21 @@ class Router:
             await app(scope, receive, send)
 
         return serve_http
+
+    def _watch(self, name: str) -> Watch | None:
+        """Who looks at requests here; None for nobody."""
+        settings, cost = self._settings.watch, self._settings.queue.cost
+        stories = None
+        if settings.keep:
+            stories = Stories(settings.keep, settings.per_second, time.monotonic)
+            self._shelf = Shelf(self._store, name, stories, cost)
+        if settings.tracing is not None:
+            from router.tracing import Tracing  # half a second to import
+
+            self._tracing = Tracing(settings.tracing, name)
+        if stories is None and self._tracing is None and not settings.access:
+            return None
+        return Watch(name, cost, stories=stories, tracing=self._tracing, access=settings.access)
 
     async def reconfigure(self, user_config: dict[str, Any] | None, rank: Any = None) -> None:
         """Take up what has changed: between two steps of the event loop, for the next request.
@@ -180,8 +206,19 @@ class Router:
         """
         if self._app is None or self._directory is None or self._metrics is None:
             raise RuntimeError("Serve calls this after the router's application was built")
+        self._user_config = user_config or {}
+        if self._watching is None and self._settings.live_files:
+            self._watching = asyncio.create_task(self._follow_files())
+        self._take_up()
+
+    async def _follow_files(self) -> None:
+        async for _ in changes(self._settings.live_files):
+            self._take_up()
+
+    def _take_up(self) -> None:
+        assert self._app is not None and self._directory is not None and self._metrics is not None
         try:
-            live = self._settings.live(user_config or {})
+            live = self._settings.live(self._user_config)
         except ValueError as error:
             if not self._configured:
                 raise
@@ -203,7 +240,7 @@ class Router:
             self._admin.configure(live.admin_key_hashes)
         self._live = live
 
-    def _watch(self, pool: str, name: str, weights: Weights) -> None:
+    def _observe(self, pool: str, name: str, weights: Weights) -> None:
         """Have a pool observed, for metrics and for the dashboard."""
         settings = self._settings
         board = Board.open(self._store, pool, settings.queue)
@@ -235,8 +272,14 @@ class Router:
 
     async def check_health(self) -> None:
         """Fail when a loop of the router has ended; Serve then restarts it."""
+        if self._watching is not None and self._watching.done():
+            raise RuntimeError(
+                f"the configuration's files are not watched any more: {self._watching}"
+            )
         if self._directory is not None:
             self._directory.check()
+        if self._shelf is not None:
+            self._shelf.check()
         if self._admin_port is not None:
             self._admin_port.check()
         for observer in self._observers.values():
@@ -248,6 +291,8 @@ class Router:
                 turns.check()
 
     async def __del__(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
         for shown in self._shown.values():
             await shown.aclose()
         if self._admin_port is not None:
@@ -262,3 +307,7 @@ class Router:
             for turns in self._app.turns.values():
                 await turns.stop()
             await self._app.trunks.close()
+        if self._shelf is not None:
+            await self._shelf.stop()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.shut_down)

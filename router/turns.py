@@ -26,6 +26,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 from fairness.groups import Group
+from fairness.limits import Rates
 from fairness.observe.call_meter import CallMeter
 from fairness.store.breaker import BreakerOpenError
 from fairness.store.coalescer import Coalescer
@@ -46,7 +47,10 @@ from fairness.store.session import Session
 from fairness.store.usage import LastDays, Used
 from router.clients import Client
 from router.errors import ApiError, unavailable
+from router.explain.following import Following
+from router.explain.story import Story
 from router.limits import QueueLimits
+from router.rate_limits import limit_reached
 from router.stand_in import Ask, StandIn
 
 logger = logging.getLogger(__name__)
@@ -60,27 +64,48 @@ LEAVE_S = 1.0  # for the last word to the store
 
 
 class Turn:
-    """One request's place in the global queue. Await `grant`."""
+    """One request's place in the global queue. Await `grant`, which is an ApiError 429 if a limit
+    is reached.
+
+    admitted: let in, on terms. rates: of its limits, once it was let in or refused.
+    """
 
     __slots__ = (
+        "admitted",
         "asked",
         "attempt",
         "client",
         "failed",
         "grant",
+        "max_output",
         "priority",
+        "rates",
         "request",
         "size",
+        "story",
     )
 
-    def __init__(self, request: str, client: Client, size: int, priority: int, now: float) -> None:
+    def __init__(
+        self,
+        request: str,
+        client: Client,
+        size: int,
+        *,
+        priority: int,
+        max_output: int | None,
+        now: float,
+    ) -> None:
         self.request = request
         self.client = client
         self.size = size
         self.priority = priority
+        self.max_output = max_output
         self.asked = now
+        self.admitted = False
+        self.rates: Rates | None = None
         self.attempt = 0  # at least the number of its last lease
         self.failed: set[str] = set()
+        self.story: Story | None = None
         self.grant: asyncio.Future[Grant] = asyncio.get_running_loop().create_future()
 
 
@@ -113,6 +138,7 @@ class Turns:
         self._all_bytes = 0
         self._numbers = itertools.count(1)
         self._life = secrets.token_hex(4)
+        self.following = Following()
         self._coalescer = Coalescer(self._execute, self._on_reply)
         self._tasks: list[asyncio.Task[None]] = []
         self._became_ready = asyncio.Event()
@@ -218,11 +244,24 @@ class Turns:
         """See `fairness.store.usage.UsageSource`. Raises StoreUnavailableError."""
         return await self._queue.used_on(day, clients)
 
-    def submit(self, client: Client, size: int, priority: int = 0) -> Turn:
+    def submit(
+        self,
+        client: Client,
+        size: int,
+        priority: int = 0,
+        max_output: int | None = None,
+        *,
+        story: Story | None = None,
+    ) -> Turn:
         """Stand in line with a body of `size` bytes, before the client's other requests of larger
-        priority. Raises ApiError 429 when the line is full."""
+        priority. max_output: tokens that the answer may have, None: unknown. story: written on from
+        here. Raises ApiError 429 when this router's line is full."""
         self._check_limits(client.name, size)
-        turn = Turn(f"{self._life}-{next(self._numbers)}", client, size, priority, self._now())
+        name = f"{self._life}-{next(self._numbers)}"
+        turn = Turn(name, client, size, priority=priority, max_output=max_output, now=self._now())
+        if story is not None:
+            turn.story = story
+            self.following.begin(story, turn.request, degraded=self.degraded)
         self._turns[turn.request] = turn
         self._requests[client.name] += 1
         self._bytes[client.name] += size
@@ -246,8 +285,17 @@ class Turns:
     def answered(self, turn: Turn) -> None:
         """The answer has begun: nothing of the request waits here any more."""
         self._forget(turn)
+        if turn.story is not None:
+            turn.story.answer()
         if not self.degraded:
             self._in_store.discard(turn.request)
+
+    def ended(self, turn: Turn) -> None:
+        """The answer has come to its end; its replica will say what it took."""
+        if turn.admitted and any(limits.concurrency for limits in turn.client.levels):
+            call = self._next_call()
+            call.ended(turn.request)
+            self._tell(call)
 
     def leave(self, turn: Turn) -> None:
         """The request is over. If no answer had begun, it leaves the queue; free, unless the
@@ -319,7 +367,10 @@ class Turns:
             attempt=turn.attempt,
             priority=turn.priority,
             groups=(Group(f"{group.name}/", group.weight) for group in client.groups),
+            terms=client.terms(turn.max_output, admitted=turn.admitted),
         )
+        if turn.story is not None:
+            self.following.ask(turn.story, call, degraded=self.degraded)
         if self._stand_in is None:
             self._in_store.add(turn.request)
         self._tell(call)
@@ -405,8 +456,10 @@ class Turns:
                 self._became_ready.set()
             else:
                 self._became_ready.clear()
+        self._on_rates(reply)
         self._on_grants(reply.grants)
         self._on_gone(reply.gone)
+        self._on_explained(reply)
 
     def _resync(self) -> None:
         """Tell a store that has forgotten things all that this router knows."""
@@ -417,8 +470,27 @@ class Turns:
             self._send_submit(turn)
 
     def _on_stand_in(self, reply: Reply) -> None:
+        self._on_rates(reply)
         self._on_grants(reply.grants)
         self._on_gone(reply.gone)
+        self._on_explained(reply)
+
+    def _on_explained(self, reply: Reply) -> None:
+        if reply.standings or reply.ends:
+            self.following.heed(reply)
+
+    def _on_rates(self, reply: Reply) -> None:
+        """Heed what became of requests with limits: let in, or refused."""
+        for request, rates in reply.rates.items():
+            turn = self._turns.get(request)
+            if turn is None:
+                continue
+            turn.rates = rates
+            refusal = reply.refused.get(request)
+            turn.admitted = refusal is None
+            if refusal is not None and not turn.grant.done():
+                self.answered(turn)  # nothing of it waits, neither here nor there
+                turn.grant.set_exception(limit_reached(refusal))
 
     def _on_gone(self, gone: Iterable[str]) -> None:
         for request in gone:
@@ -451,6 +523,8 @@ class Turns:
             turn = self._turns.get(grant.request)
             if turn is None or turn.grant.done() or grant.lease in turn.failed:
                 continue  # cancelled meanwhile, or told twice
+            if turn.story is not None:
+                turn.story.grant(grant)
             turn.grant.set_result(grant)
 
     async def _listen(self) -> None:
@@ -467,6 +541,10 @@ class Turns:
             await asyncio.sleep(RECONCILE_S)
             if self.degraded:
                 self._cut_silent()
+            if self.following.tend() and (self.degraded or self.store_alive):
+                call = self._next_call()
+                call.ends()
+                self._tell(call)
             if not self.store_alive:
                 continue
             now = self._now()

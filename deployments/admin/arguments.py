@@ -8,6 +8,8 @@ import re
 from argparse import ArgumentTypeError
 from datetime import date
 
+from fairness.limits import Limits
+
 SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 
@@ -29,6 +31,24 @@ def day(text: str) -> str:
         return date.fromisoformat(text).isoformat()
     except ValueError:
         raise ArgumentTypeError(f"{text!r} is no day: write it as 2026-11-30") from None
+
+
+def limits(text: str) -> dict[str, float]:
+    """Limits of a client or group: NAME=NUMBER, several with commas; `none` for none."""
+    found: dict[str, float] = {}
+    for part in text.split(",") if text != "none" else ():
+        name, _, value = part.partition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.nan
+        if name not in Limits._fields or not 0 < number < math.inf:
+            raise ArgumentTypeError(
+                f"{part!r} is no limit: write NAME=NUMBER, such as requests_per_minute=60; the "
+                f"names are {', '.join(Limits._fields)}"
+            )
+        found[name] = int(number) if number.is_integer() else number
+    return found
 
 
 def weight(text: str) -> float:

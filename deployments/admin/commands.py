@@ -19,7 +19,8 @@ from deployments.admin.api import (
     admin_key,
     path_of,
 )
-from deployments.admin.arguments import seconds, weight
+from deployments.admin.arguments import limits, seconds, weight
+from deployments.admin.explain import explain, requests
 from deployments.admin.tables import (
     CLIENT_COLUMNS,
     EVENT_COLUMNS,
@@ -42,6 +43,9 @@ examples:
   fairlane keys rotate 1a2b3c4d5e6f --overlap 24h
   fairlane keys revoke 1a2b3c4d5e6f
   fairlane clients set search --disable
+  fairlane requests --client search
+  fairlane explain 9f2c41d7-1042
+  fairlane groups set acme --limits tokens_per_minute=200000,concurrency=64
   fairlane usage --from 2026-11-01 --to 2026-11-30 --by client,model --csv
 
 Changes hold on every router within a second; nothing is restarted. Clients of the Serve config
@@ -50,11 +54,17 @@ file are listed too, but are changed there. docs/clients.md tells the rest.
 
 
 def add_commands(commands: Any) -> None:
-    """Add `clients`, `groups`, `keys`, `usage` and `audit` to the subcommands of `fairlane`."""
+    """Add `clients`, `groups`, `keys`, `usage`, `explain`, `requests` and `audit` to the
+    subcommands of `fairlane`."""
     _add_clients(_family(commands, "clients", "who is billed for service, and with which weight"))
     _add_groups(_family(commands, "groups", "organisations and teams that clients belong to"))
     _add_keys(_family(commands, "keys", "API keys: make, rotate, revoke"))
     add_usage_arguments(_leaf(commands, "usage", usage, "what clients have used, by the day"))
+    why = _leaf(commands, "explain", explain, "why a request waited, where it went, what it cost")
+    why.add_argument("request", metavar="ID", help="the header x-fairlane-request-id of its answer")
+    recent = _leaf(commands, "requests", requests, "the last requests, the newest first")
+    recent.add_argument("--client", metavar="NAME", help="only of this one")
+    recent.add_argument("--limit", type=int, default=50, help="how many (default 50)")
     audit = _leaf(commands, "audit", _audit, "who changed what, the newest first")
     audit.add_argument("--limit", type=int, default=50, help="how many (default 50; at most 1000)")
 
@@ -67,10 +77,12 @@ def _add_clients(commands: Any) -> None:
     add.add_argument("name")
     add.add_argument("--weight", type=weight, default=1.0, help="its share (default 1)")
     add.add_argument("--group", help="an organisation (acme) or team (acme/ml); default: none")
+    _add_limits(add, "its limits for each model")
     _leaf(commands, "show", _show_client, "one client and its keys").add_argument("name")
     set_ = _leaf(commands, "set", _set_client, "change a client; what is not named stays")
     set_.add_argument("name")
     set_.add_argument("--weight", type=weight, help="its share")
+    _add_limits(set_, "its limits for each model, in place of those it had; none: no limits")
     move = set_.add_mutually_exclusive_group()
     move.add_argument("--group", help="move it there")
     move.add_argument("--no-group", action="store_true", help="take it out of its group")
@@ -85,14 +97,17 @@ def _add_groups(commands: Any) -> None:
     list_ = _leaf(commands, "list", _list_groups, "all groups, by name")
     list_.add_argument("--search", default="", metavar="TEXT", help="only names that contain it")
     add = _leaf(commands, "add", _add_group, "make an organisation, or a team in one")
-    set_ = _leaf(commands, "set", _set_group, "change the weight of a group")
-    for command, required in ((add, False), (set_, True)):
+    set_ = _leaf(commands, "set", _set_group, "change the weight or the limits of a group")
+    for command, default in ((add, 1.0), (set_, None)):
         command.add_argument("name", help="acme, or acme/ml for a team of acme")
-        command.add_argument(
-            "--weight", type=weight, default=1.0, required=required, help="its share"
-        )
+        command.add_argument("--weight", type=weight, default=default, help="its share")
+        _add_limits(command, "limits of all its clients together, for each model; none: no limits")
     remove = _leaf(commands, "remove", _remove_group, "remove a group that nobody is in")
     remove.add_argument("name")
+
+
+def _add_limits(command: argparse.ArgumentParser, about: str) -> None:
+    command.add_argument("--limits", type=limits, metavar="NAME=NUMBER,..", help=about)
 
 
 def _add_keys(commands: Any) -> None:
@@ -180,6 +195,7 @@ def _list_clients(api: AdminApi, arguments: argparse.Namespace) -> None:
 
 def _add_client(api: AdminApi, arguments: argparse.Namespace) -> None:
     body = {name: getattr(arguments, name) for name in ("name", "weight", "group")}
+    body |= _limits(arguments)
     _tell(arguments, api.ask("POST", "/clients", json=body), CLIENT_COLUMNS)
 
 
@@ -202,6 +218,7 @@ def _set_client(api: AdminApi, arguments: argparse.Namespace) -> None:
         body["group"] = arguments.group
     if arguments.enable or arguments.disable:
         body["enabled"] = arguments.enable
+    body |= _limits(arguments)
     if not body:
         raise CommandError("nothing to change: name --weight, --group, --enable or another option")
     answer = api.ask("PATCH", path_of("clients", arguments.name), json=body)
@@ -217,13 +234,21 @@ def _list_groups(api: AdminApi, arguments: argparse.Namespace) -> None:
 
 
 def _add_group(api: AdminApi, arguments: argparse.Namespace) -> None:
-    body = {"name": arguments.name, "weight": arguments.weight}
+    body = {"name": arguments.name, "weight": arguments.weight} | _limits(arguments)
     _tell(arguments, api.ask("POST", "/groups", json=body), GROUP_COLUMNS)
 
 
 def _set_group(api: AdminApi, arguments: argparse.Namespace) -> None:
+    body = {} if arguments.weight is None else {"weight": arguments.weight}
+    body |= _limits(arguments)
+    if not body:
+        raise CommandError("nothing to change: name --weight or --limits")
     path = path_of("groups", arguments.name)
-    _tell(arguments, api.ask("PATCH", path, json={"weight": arguments.weight}), GROUP_COLUMNS)
+    _tell(arguments, api.ask("PATCH", path, json=body), GROUP_COLUMNS)
+
+
+def _limits(arguments: argparse.Namespace) -> dict[str, Any]:
+    return {} if arguments.limits is None else {"limits": arguments.limits}
 
 
 def _remove_group(api: AdminApi, arguments: argparse.Namespace) -> None:

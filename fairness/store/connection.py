@@ -25,7 +25,7 @@ from fairness.store.contract import StoreUnavailableError
 from fairness.store.credentials import SENTINEL_VARIABLES, STORE_VARIABLES, LocalCredentials
 from fairness.store.settings import Credentials, StoreSettings
 
-SCHEMA = "fairlane:4"
+SCHEMA = "fairlane:5"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,9 @@ in order and at once. When a call ends, no credit and waiting request are left u
 request id; `requeue`, `charge`, `settle` and `resync_lease` by lease id, with cumulative totals;
 `offer` carries a version. And calls are numbered per sender (`Session`): the store remembers the
 last number it has applied for each, so that a call that comes again, or after later ones, adds
-nothing that was over already. Grants whose reply was lost are told again by `reconcile`.
+nothing that was over already. (`served_elsewhere` rests on the number alone: a neighbour sends one
+call at a time, and the same again until it has a reply. So its number is kept for an hour.) Grants
+whose reply was lost are told again by `reconcile`.
 
 **A store that forgets.** A call also says which number its sender has last had a reply for. A
 store that has not heard of it has lost what came in between (a crash between two syncs, a
@@ -16,6 +18,11 @@ failover, an empty restart, or it took the sender for dead and swept it). It say
 leases with their totals and its clients' counters, which merge by max (`resync_*`).
 
 Every call is also its sender's heartbeat.
+
+**Limits** (`fairness.limits`). What a submit has reserved is kept with its request, and is settled
+where the request ends, in the same call: cancelled, settled, swept, taken back. So no death of a
+sender leaves anything reserved. What a store has forgotten is reserved by nobody: buckets are then
+full, and a lease that is resynced counts for no limit.
 """
 
 from __future__ import annotations
@@ -26,11 +33,13 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from fairness.cost import ServiceCost
 from fairness.groups import ROOT, Group
+from fairness.limits import Rates, Refusal, Terms
 from fairness.policy import policy as policy_named
 from fairness.prediction import Prediction
+from fairness.store.explain import Choice, End, Standing
 from fairness.store.usage import LastDays, Used
 
-SenderKind = Literal["router", "replica"]
+SenderKind = Literal["router", "replica", "neighbour"]
 Argument = str | int | float
 PLACEMENTS = ("least_loaded",)
 PRIORITY_LIMIT = 1_000
@@ -38,7 +47,10 @@ PRIORITY_LIMIT = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """Who calls. `name` is unique to one life of a process (its incarnation)."""
+    """Who calls. `name` is unique to one life of a process (its incarnation).
+
+    A neighbour is a replica of another pool, where clients of this one are served as well.
+    """
 
     kind: SenderKind
     name: str
@@ -49,7 +61,7 @@ class Grant:
     """Request `request` goes to `replica` at `url`, as lease `lease`.
 
     `counter` is its client's counter (service / weight) after the grant's own estimate; `groups`
-    are those that the client stands in, the outermost first.
+    are those that the client stands in, the outermost first. choice: of a request to be explained.
     """
 
     request: str
@@ -58,6 +70,7 @@ class Grant:
     url: str
     counter: float
     groups: tuple[Group, ...] = ()
+    choice: Choice | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,22 +123,31 @@ class Call:
         attempt: int = 0,
         priority: int = 0,
         groups: Iterable[Group] = (),
+        terms: Terms | None = None,
     ) -> None:
         """Router: stand in the client's line. O(log waiting), for each level of groups.
 
         attempt: larger than that of any lease of this request, when it is submitted anew.
         priority: from -`PRIORITY_LIMIT` to it. The smaller goes before the client's other requests,
         and before nobody else's. groups: those that the client stands in from now on, the outermost
-        first; weights hold from now on. Who moves is a newcomer there.
+        first; weights hold from now on. Who moves is a newcomer there. terms: the limits of the
+        client and of these groups: `Reply.rates` tells how it stands, and `Reply.refused` that
+        it was not let in.
         """
+        verb = ("submit",) if terms is None else ("submit_limited", terms.text())
         self.verbs.append(
-            ("submit", request, client, weight, body_bytes, attempt, priority, *_flat(groups))
+            (*verb, request, client, weight, body_bytes, attempt, priority, *_flat(groups))
         )
 
     def cancel(self, request: str) -> None:
         """Router: the client left before an answer began. Free, but for what a replica says it
         has computed already. O(log waiting)."""
         self.verbs.append(("cancel", request))
+
+    def ended(self, request: str) -> None:
+        """Router: its answer has come to its end, so it is in flight no more, though its replica
+        has not settled it yet. O(levels); without limits, nothing."""
+        self.verbs.append(("ended", request))
 
     def requeue(self, lease: str) -> None:
         """Router: the replica failed before the first byte; back to the old place, refunded."""
@@ -134,6 +156,17 @@ class Call:
     def reconcile(self, request: str) -> None:
         """Router: tell me again what became of it (`Reply.grants` or `Reply.gone`). O(1)."""
         self.verbs.append(("reconcile", request))
+
+    def explain(self, request: str, *, standing: bool) -> None:
+        """Router, after `submit`: I keep this request's story. Its grant will have a `choice`, its
+        end is kept for `ends`. standing: tell where it stands if it waits (`Reply.standings`).
+        O(1); a standing O(log clients) for each level of groups."""
+        self.verbs.append(("explain", request, int(standing)))
+
+    def ends(self) -> None:
+        """Router: which of those I explain are over (`Reply.ends`)? Each is told once; with a lost
+        reply it is lost. O(those)."""
+        self.verbs.append(("ends",))
 
     def offer(self, url: str, limit: int, arrived: int, version: int, longest: int) -> None:
         """Replica: I take `limit` grants in all, and have seen `arrived` so far. O(log replicas).
@@ -150,6 +183,23 @@ class Call:
     def settle(self, lease: str, usage: Usage) -> None:
         """Replica: this lease is over and used so much. O(log clients)."""
         self.verbs.append(("settle", lease, usage.input, usage.cached, usage.output))
+
+    def served_elsewhere(
+        self,
+        client: str,
+        weight: float,
+        service: float,
+        debt: float,
+        groups: Iterable[Group] = (),
+    ) -> None:
+        """Neighbour, in a numbered call: the client has received so much more in another pool.
+
+        service: what that is worth here; below 0, what was said too much of it. debt: how far it
+        may put a counter above those who wait here: service by weight, for each live replica.
+        groups: those that the client stands in, the outermost first; heeded when it has nothing
+        waiting or running here. O(log clients), for each level of groups.
+        """
+        self.verbs.append(("served_elsewhere", client, weight, service, debt, *_flat(groups)))
 
     def policy(self, name: str, reason: str) -> None:
         """Anyone: order grants by this policy. Heeded once for each `reason`.
@@ -220,6 +270,8 @@ class Reply:
     this replica that it has not confirmed. unknown: leases it spoke of that the queue does not know
     and that are not over: resync them from zero, then say it again. lost: the queue has forgotten
     something this sender told it: resync everything. pool: None when the call was no heartbeat.
+    standings, ends: see `Call.explain`, `Call.ends`. rates: of the requests submitted on terms,
+    also of the `refused`, which do not wait.
     """
 
     grants: tuple[Grant, ...] = ()
@@ -229,6 +281,10 @@ class Reply:
     unknown: tuple[str, ...] = ()
     lost: bool = False
     pool: PoolState | None = None
+    standings: dict[str, Standing] = field(default_factory=dict)
+    ends: tuple[End, ...] = ()
+    refused: dict[str, Refusal] = field(default_factory=dict)
+    rates: dict[str, Rates] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

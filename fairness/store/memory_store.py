@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
 from fairness.groups import ROOT, Group
+from fairness.limits import Rates, Refusal, parse_terms
 from fairness.lowest_first import LowestFirst
 from fairness.prediction import PoolAverage
 from fairness.store.contract import (
@@ -34,6 +35,8 @@ from fairness.store.contract import (
     Sender,
     Usage,
 )
+from fairness.store.explain import AHEAD_NAMED, Choice, End, Place, Standing
+from fairness.store.memory_limits import Held, Level, Meters
 from fairness.store.memory_tree import Client, GroupNode, Tree
 from fairness.store.memory_usage import UsageByDay
 from fairness.store.usage import DAY_MS, LastDays, Used
@@ -42,6 +45,8 @@ LEARNING_RATE = 0.05  # as in lua/settle.lua
 FIRST_TOKENS_PER_BYTE = 0.25
 SWEEP_LIMIT = 100
 SWEEP_SENDERS = 4
+ENDS_KEPT, ENDS_LIMIT = 5000, 500  # as in lua/explain.lua, lua/ends.lua
+NEIGHBOUR_TTL_MS = 3_600_000
 
 Publish = Callable[[str, tuple[Grant, ...]], None]
 
@@ -62,6 +67,9 @@ class _Request:
     charged: float = 0.0
     reserved: float = 0.0
     arrived: bool = False
+    explained: bool = False
+    choice: tuple[int, int, str] = (0, 0, "")  # of the grant being made
+    held: Held | None = None
 
     @property
     def lease(self) -> str:
@@ -100,7 +108,12 @@ class _Answer:
     counters: dict[str, None] = field(default_factory=dict)  # a set that keeps its order
     unknown: list[str] = field(default_factory=list)
     pool: PoolState | None = None
+    refused: dict[str, Refusal] = field(default_factory=dict)
+    rates: dict[str, Rates] = field(default_factory=dict)
     published: dict[str, list[Grant]] = field(default_factory=dict)
+    stand_asked: list[str] = field(default_factory=list)
+    ends: tuple[End, ...] = ()
+    ended: list[tuple[str, End]] = field(default_factory=list)  # router, what it will be told
 
 
 def _split(lease: str) -> tuple[str, int]:
@@ -142,10 +155,11 @@ class MemoryPool:
         self._reasons: set[str] = set()
         self._requests: dict[str, _Request] = {}
         self._tree = Tree(settings.burst)
+        self.meters = Meters()
         self.usage = UsageByDay(settings.usage_retention_days)
         self._lines: dict[str, LowestFirst[str, tuple[int, int]]] = {}
         self._arrivals = LowestFirst(self._seq_of)
-        self._heard: dict[str, dict[str, int]] = {"router": {}, "replica": {}}
+        self._heard: dict[str, dict[str, int]] = {"router": {}, "replica": {}, "neighbour": {}}
         self._calls: dict[str, _Heard] = {}
         self._routed: dict[str, set[str]] = {}
         self._replicas: dict[str, _Replica] = {}
@@ -156,6 +170,7 @@ class MemoryPool:
         self._unseen_order = LowestFirst(self._deadline_of)
         self._settled: dict[str, set[str]] = {}
         self._voids: dict[str, dict[str, tuple[float, str] | None]] = {}
+        self._ends: dict[str, list[End]] = {}
         self._verbs: dict[Argument, Callable[..., None]] = {
             name.removeprefix("_do_"): getattr(self, name)
             for name in dir(self)
@@ -182,6 +197,7 @@ class MemoryPool:
                 raise CallRefusedError(f"unknown verb {verb[0]!r}") from None
             do(*verb[1:])
         self._grant_all()
+        self._keep_ends()
         reply = Reply(
             grants=tuple(now.grants),
             gone=tuple(now.gone),
@@ -194,6 +210,14 @@ class MemoryPool:
             unknown=tuple(now.unknown),
             lost=now.lost,
             pool=now.pool,
+            standings={
+                entry.id: self._standing(entry)
+                for entry in map(self._requests.get, now.stand_asked)
+                if entry is not None and entry.replica is None
+            },
+            ends=now.ends,
+            refused=now.refused,
+            rates=now.rates,
         )
         for router, grants in now.published.items():
             self._publish(router, tuple(grants))
@@ -236,6 +260,10 @@ class MemoryPool:
             "void": sum(map(len, self._voids.values())),
             "running": sum(client.running for client in self._tree.clients.values()),
             "groups": sum(group.waiting + group.running for group in self._tree.groups.values()),
+            "meters": sum(
+                meter.in_flight + meter.queued + meter.bytes
+                for meter in self.meters.meters.values()
+            ),
         }
 
     # --- whose call it is (session.lua) -----------------------------------------------------
@@ -276,13 +304,41 @@ class MemoryPool:
         entry.attempt, entry.priority = int(attempt), int(priority)
         self._stand_in_line(known, entry, returning=True)
 
+    def _do_submit_limited(
+        self, terms: str, request: str, client: str, weight: float, body_bytes: int, *rest: Argument
+    ) -> None:
+        if self._now.repeated or request in self._requests:
+            return
+        now, size = self._now.now, int(body_bytes)
+        max_output, admitted, limits = parse_terms(terms)
+        nodes = (client, *map(str, rest[3::2]))
+        levels: list[Level] = [level for level in zip(nodes, limits, strict=True) if any(level[1])]
+        tokens = self._expected_tokens(size, max_output)
+        refusal = None if admitted else self.meters.refusal(levels, tokens, size, now)
+        if refusal is not None and refusal.name.startswith("queued") and len(self._load):
+            self._grant_all()  # they wait for nothing but the end of this call
+            refusal = self.meters.refusal(levels, tokens, size, now)
+        if refusal is not None:
+            self._now.refused[request] = refusal
+        else:
+            self._do_submit(request, client, weight, body_bytes, *rest)
+            entry = self._requests[request]
+            entry.held = self.meters.reserve(levels, tokens, now)
+            self.meters.queue(entry.held, 1, size, now)
+        self._now.rates[request] = self.meters.rates(levels, now)
+
+    def _do_ended(self, request: str) -> None:
+        entry = self._requests.get(request)
+        if entry is not None and entry.held is not None:
+            self.meters.end_flight(entry.held, self._now.now)
+
     def _do_cancel(self, request: str) -> None:
         entry = self._requests.get(request)
         if entry is None:
             return
         if entry.replica is None:
             self._dequeue(entry)
-            del self._requests[entry.id]
+            self._forget(entry, Usage())
         elif not entry.arrived:
             self._take_back(entry)
 
@@ -309,6 +365,19 @@ class MemoryPool:
             self._now.gone.append(request)
         elif entry.replica is not None:
             self._now.grants.append(self._describe(entry))
+
+    def _do_explain(self, request: str, standing: int) -> None:
+        entry = self._requests.get(request)
+        if entry is not None:
+            entry.explained = True
+            if standing:
+                self._now.stand_asked.append(request)
+
+    def _do_ends(self) -> None:
+        ends = self._ends.pop(self._now.sender.name, [])
+        self._now.ends = tuple(ends[:ENDS_LIMIT])
+        if len(ends) > ENDS_LIMIT:
+            self._ends[self._now.sender.name] = ends[ENDS_LIMIT:]
 
     def _do_offer(self, url: str, limit: int, arrived: int, version: int, longest: int) -> None:
         name = self._now.sender.name
@@ -352,6 +421,16 @@ class MemoryPool:
         if usage.output > 0:
             self._output_average = self._output_average.after(usage.output)
             self._remember_output(self._tree.client(entry.client), usage.output)
+
+    def _do_served_elsewhere(
+        self, name: str, weight: float, service: float, debt: float, *groups: Argument
+    ) -> None:
+        if self._now.repeated or service == 0:
+            return
+        client = self._tree.client(name)
+        if not client.waiting and not client.running:
+            self._tree.join_groups(client, groups)
+        self._tree.add_service_elsewhere(client, service, weight, debt)
 
     def _do_policy(self, name: str, reason: str) -> None:
         if reason not in self._reasons:
@@ -419,8 +498,14 @@ class MemoryPool:
     def _do_sweep(self) -> None:
         self._forgive_absence()
         self.usage.forget_old(self._now.today)
-        silent = self._now.now - self._settings.sender_ttl_ms
-        for kind, end in (("replica", self._sweep_replica), ("router", self._sweep_router)):
+        self.meters.tidy(self._now.now)
+        ttl_ms = self._settings.sender_ttl_ms
+        for kind, end, kept_ms in (
+            ("replica", self._sweep_replica, ttl_ms),
+            ("router", self._sweep_router, ttl_ms),
+            ("neighbour", self._sweep_neighbour, NEIGHBOUR_TTL_MS),
+        ):
+            silent = self._now.now - kept_ms
             dead = sorted((at, name) for name, at in self._heard[kind].items() if at <= silent)
             for _, name in dead[:SWEEP_SENDERS]:
                 end(name)
@@ -441,12 +526,14 @@ class MemoryPool:
                 return
             if not self._awaited(entry.router):
                 self._dequeue(entry)
-                del self._requests[entry.id]
+                self._forget(entry, Usage())
                 continue
             replica = choose(entry)
+            self._note_choice(entry, replica)
             self._set_credits(replica, self._replicas[replica].credits - 1)
             self._lease_to(replica, entry)
             grant = self._describe(entry)
+            entry.choice = (0, 0, "")  # told once, as the scripts do
             if entry.router == self._now.sender.name:
                 self._now.grants.append(grant)
             else:
@@ -473,13 +560,10 @@ class MemoryPool:
 
     def _lease_to(self, replica: str, entry: _Request) -> None:
         cost = self._settings.cost
-        tokens = math.ceil(self._tokens_per_byte * entry.bytes)
         reserved = self._settings.prediction.of(
             self._tree.client(entry.client).outputs, self._output_average
         )
-        estimate = cost.input_weight * min(
-            tokens, tokens if self._longest is None else self._longest
-        )
+        estimate = cost.input_weight * self._expected_input(entry.bytes)
         estimate = estimate + cost.output_weight * reserved
         self._hold(entry, replica, entry.attempt + 1, estimate, reserved)
         self._replicas[replica].granted += 1
@@ -489,6 +573,14 @@ class MemoryPool:
         client = self._tree.client(entry.client)
         self.usage.of(client, self._now.today).waited += max(0, self._now.now - entry.queued)
         self._tree.add_service(client, estimate, entry.weight)
+
+    def _expected_input(self, size: int) -> int:
+        tokens = math.ceil(self._tokens_per_byte * size)
+        return tokens if self._longest is None else min(tokens, self._longest)
+
+    def _expected_tokens(self, size: int, max_output: int) -> int:
+        output = math.ceil(self._output_average.tokens)
+        return self._expected_input(size) + (output if max_output < 0 else min(output, max_output))
 
     def _remember_output(self, client: Client, output: int) -> None:
         window = self._settings.prediction.window
@@ -531,6 +623,8 @@ class MemoryPool:
         if line is None:
             line = self._lines[client.name] = LowestFirst(self._place_of)
         line.add(entry.id)
+        if entry.held is not None:
+            self.meters.queue(entry.held, 1, entry.bytes, self._now.now)
         self._arrivals.add(entry.id)
         self._routed.setdefault(entry.router, set()).add(entry.id)
         self._tree.begin_waiting(client, returning=returning)
@@ -538,6 +632,8 @@ class MemoryPool:
     def _dequeue(self, entry: _Request) -> None:
         client = self._tree.client(entry.client)
         self._lines[client.name].discard(entry.id)
+        if entry.held is not None:
+            self.meters.queue(entry.held, -1, entry.bytes, self._now.now)
         self._arrivals.discard(entry.id)
         self._routed[entry.router].discard(entry.id)
         if not self._routed[entry.router]:
@@ -545,6 +641,12 @@ class MemoryPool:
         self._tree.end_waiting(client)
         if not client.waiting:
             del self._lines[client.name]
+
+    def _forget(self, entry: _Request, usage: Usage) -> None:
+        """The request is over."""
+        if entry.held is not None:
+            self.meters.settle(entry.held, usage.input + usage.output, self._now.now)
+        del self._requests[entry.id]
 
     def _set_credits(self, replica: str, credits: int) -> None:
         self._replicas[replica].credits = credits
@@ -620,10 +722,12 @@ class MemoryPool:
             self.usage.of(client, self._now.today).requests += 1
 
     def _settle(self, entry: _Request, usage: Usage) -> None:
+        how = "settled" if entry.replica == self._now.sender.name else "lost"
+        self._note_end(entry, how, usage)
         self._set_charge(entry, usage, self._service(usage))
         self._count_request(self._tree.client(entry.client), usage)
         self._release(entry)
-        del self._requests[entry.id]
+        self._forget(entry, usage)
         self._now.counters[entry.client] = None
 
     def _confirm(self, payer: tuple[float, str] | None, usage: Usage) -> None:
@@ -635,6 +739,8 @@ class MemoryPool:
         self._tree.add_service(client, service, weight)
         self._count_usage(client, usage, Usage())
         self._count_request(client, usage)
+        for node in self._tree.with_groups(client):
+            self.meters.pay(node.name, usage.input + usage.output, self._now.now)
         self._now.counters[name] = None
 
     def _refund(self, entry: _Request) -> None:
@@ -657,10 +763,11 @@ class MemoryPool:
             self._voids.setdefault(entry.replica, {})[entry.lease] = payer
 
     def _take_back(self, entry: _Request) -> None:
+        self._note_end(entry, "taken_back", Usage())
         self._refund(entry)
         self._void(entry, (entry.weight, entry.client))
         self._release(entry)
-        del self._requests[entry.id]
+        self._forget(entry, Usage())
 
     def _describe(self, entry: _Request) -> Grant:
         assert entry.replica is not None
@@ -676,7 +783,48 @@ class MemoryPool:
                 for group in reversed([*self._tree.with_groups(self._tree.parent(client))])
                 if isinstance(group, GroupNode)
             ),
+            Choice(entry.charged, entry.reserved, *entry.choice) if entry.explained else None,
         )
+
+    # --- explaining (explain.lua) -------------------------------------------------------------
+
+    def _note_choice(self, entry: _Request, replica: str) -> None:
+        if not entry.explained:
+            return
+        self._load.discard(replica)
+        other = self._load.lowest()
+        self._load.add(replica)
+        credits = self._replicas[replica].credits
+        entry.choice = (credits, self._replicas[other].credits if other else 0, other or "")
+
+    def _note_end(self, entry: _Request, how: str, usage: Usage) -> None:
+        if not entry.explained or not entry.router:
+            return
+        end = End(how, *usage, entry.charged, self._service(usage), entry.lease)
+        self._now.ended.append((entry.router, end))
+
+    def _keep_ends(self) -> None:
+        for router, end in self._now.ended:
+            ends = self._ends.setdefault(router, [])
+            ends.append(end)
+            del ends[:-ENDS_KEPT]
+
+    def _standing(self, entry: _Request) -> Standing:
+        """O(clients that wait): a router asks the store only, not its own stand-in."""
+        client = self._tree.client(entry.client)
+        line, place = self._lines[entry.client], self._place_of
+        if self._policy == "fcfs":
+            before_it = sum(self._seq_of(other) < (entry.seq,) for other in self._arrivals)
+            return Standing(self._policy, before_it, ())
+        before_it = sum(place(other) < place(entry.id) for other in line)
+        levels = [self._place(node) for node in self._tree.with_groups(client)]
+        return Standing(self._policy, before_it, tuple(reversed(levels)))
+
+    def _place(self, node: Client | GroupNode) -> Place:
+        waiting = self._tree.parent(node).backlogged
+        counters = sorted((self._tree.node(name).counter, name) for name in waiting)
+        ahead = [(name, of) for of, name in counters if (of, name) < (node.counter, node.name)]
+        return Place(node.name, node.counter, len(ahead), tuple(ahead[:AHEAD_NAMED]))
 
     # --- sweeping (sweep.lua) -----------------------------------------------------------------
 
@@ -706,9 +854,12 @@ class MemoryPool:
         for request in sorted(self._routed.get(name, ()))[:SWEEP_LIMIT]:
             entry = self._requests[request]
             self._dequeue(entry)
-            del self._requests[entry.id]
+            self._forget(entry, Usage())
         if name not in self._routed:
             self._forget_sender("router", name)
+
+    def _sweep_neighbour(self, name: str) -> None:
+        self._forget_sender("neighbour", name)
 
     def _forget_sender(self, kind: str, name: str) -> None:
         del self._heard[kind][name]

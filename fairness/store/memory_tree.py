@@ -144,6 +144,17 @@ class Tree:
             self.set_counter(group, group.counter + service / group.weight)
             group = self.parent(group)
 
+    def add_service_elsewhere(
+        self, client: Client, service: float, weight: float, debt: float
+    ) -> None:
+        """Charge a client and its groups for what it had in another pool, no further than so much
+        (for each live replica) above those who wait here."""
+        for node in self.with_groups(client):
+            self.begin(node)
+            most = max(node.counter, self.level(self.parent(node)) + debt * self.servers)
+            share = node.weight if isinstance(node, GroupNode) else weight
+            self.set_counter(node, min(node.counter + service / share, most))
+
     def begin_waiting(self, node: Node, *, returning: bool) -> None:
         """One more of what is in it waits. The first makes it backlogged, in its own group.
 

@@ -22,6 +22,7 @@ from redis.exceptions import RedisError, ResponseError
 from redis.typing import EncodableT
 
 from fairness.groups import ROOT, Group, parent_of_group
+from fairness.limits import Rates, Refusal
 from fairness.store.connection import SCHEMA
 from fairness.store.contract import (
     Call,
@@ -36,6 +37,7 @@ from fairness.store.contract import (
     Sender,
     StoreUnavailableError,
 )
+from fairness.store.explain import Choice, End, Place, Standing
 from fairness.store.script_errors import script_failed
 from fairness.store.usage import LastDays, Used
 
@@ -48,19 +50,20 @@ PAGE = 1000  # records
 
 STATE = ("state", "records", "usage", "layouts", "heap", "sets", "session")
 VERBS = (
-    "moves", "order", "place", "predict", "submit", "offer", "charge", "settle",
+    "moves", "order", "place", "predict", "explain", "submit", "offer", "charge", "settle",
+    "served_elsewhere",
 )  # fmt: skip
 RARE_VERBS = (
     "undo", "cancel", "requeue", "reconcile", "policy", "resync", "sweep", "leave", "pool",
+    "ends",
 )  # fmt: skip
-CALL = ("grant", "call")
 
 
 @cache
 def script_text() -> str:
     """The whole script. Every call makes its functions anew, hence the two functions around them:
 
-    - Those of rare verbs are made when the first such verb is met (call.lua).
+    - Those of rare verbs, and of limits, are made when the first such verb is met (call.lua).
     - A variable of an enclosing function is bound at once; one of the same function, after a
       search among all that were bound before. So what builds on the state is a function within
       (which may name 60 variables from outside).
@@ -73,7 +76,11 @@ def script_text() -> str:
             "local function define_rare_verbs()",
             *(_part(name) for name in RARE_VERBS),
             "end",
-            *(_part(name) for name in CALL),
+            _part("grant"),
+            "local function define_limits()",
+            _part("limits"),
+            "end",
+            _part("call"),
             "end)()",
         )
     )
@@ -84,7 +91,7 @@ def _part(name: str) -> str:
 
 
 def _decode(raw: Any) -> Reply:
-    grants, gone, counters, voided, unknown, pool, (lost,) = raw
+    grants, gone, counters, voided, unknown, pool, (lost,), standings, ends, refused, rates = raw
     return Reply(
         grants=_grants(grants),
         gone=tuple(gone),
@@ -93,6 +100,15 @@ def _decode(raw: Any) -> Reply:
         unknown=tuple(unknown),
         lost=lost == "1",
         pool=_pool(pool) if pool else None,
+        standings={standings[i]: _standing(standings[i + 1]) for i in range(0, len(standings), 2)},
+        ends=tuple(map(_end, ends)),
+        refused={
+            request: Refusal(node, name, *numbers)
+            for request, node, name, *numbers in zip(*[iter(refused)] * 6, strict=True)
+        },
+        rates={
+            request: Rates.of(numbers) for request, *numbers in zip(*[iter(rates)] * 7, strict=True)
+        },
     )
 
 
@@ -105,9 +121,33 @@ def _pool(flat: list[str]) -> PoolState:
 
 def _grants(flat: list[str]) -> tuple[Grant, ...]:
     return tuple(
-        Grant(request, lease, replica, url, float(counter), _groups(groups))
-        for request, lease, replica, url, counter, groups in zip(*[iter(flat)] * 6, strict=True)
+        Grant(request, lease, replica, url, float(counter), _groups(groups), _choice(choice))
+        for request, lease, replica, url, counter, groups, choice in zip(
+            *[iter(flat)] * 7, strict=True
+        )
     )
+
+
+def _choice(told: str) -> Choice | None:
+    if not told:
+        return None
+    charged, tokens, credits, other_credits, other = told.split(" ", 4)
+    return Choice(float(charged), float(tokens), int(credits), int(other_credits), other)
+
+
+def _standing(told: str) -> Standing:
+    policy, before_it, levels = json.loads(told)
+    return Standing(policy, before_it, tuple(_place(*level) for level in reversed(levels)))
+
+
+def _place(node: str, counter: str, ahead: int, first: list[list[str]]) -> Place:
+    return Place(node, float(counter), ahead, tuple((name, float(of)) for name, of in first))
+
+
+def _end(told: str) -> End:
+    how, used_input, cached, output, charged, service, lease = told.split(" ", 6)
+    tokens = (int(used_input), int(cached), int(output))
+    return End(how, *tokens, float(charged), float(service), lease)
 
 
 def _groups(told: str) -> tuple[Group, ...]:

@@ -28,6 +28,7 @@ from router.directory.directory import Directory
 from router.directory.pages import matches, page
 from router.directory.records import ClientRecord
 from router.errors import ApiError
+from router.level_limits import LevelLimits
 
 
 class NewClient(Body):
@@ -37,19 +38,22 @@ class NewClient(Body):
     weight: Weight = 1.0
     group: GroupName | None = None
     enabled: bool = True
+    limits: LevelLimits = LevelLimits()
 
 
 class ClientChange(Body):
-    """What to change; what is left out stays. `group: null` takes it out of its group."""
+    """What to change; what is left out stays. `group: null` takes it out of its group. `limits` are
+    replaced as a whole: `{}` takes all away."""
 
     weight: Weight | None = None
     group: GroupName | None = None
     enabled: bool | None = None
+    limits: LevelLimits | None = None
 
     @model_validator(mode="after")
     def _changes_something(self) -> ClientChange:
         if not self.model_fields_set:
-            raise ValueError("name at least one of weight, group and enabled")
+            raise ValueError("name at least one of weight, group, enabled and limits")
         return self
 
 
@@ -60,6 +64,7 @@ class ClientView(BaseModel):
     weight: float
     group: str | None
     enabled: bool
+    limits: dict[str, float]
     created_at: datetime | None
     source: Source
 
@@ -124,6 +129,7 @@ def clients_router(directory: Directory) -> APIRouter:
             group,
             enabled=body.enabled,
             fixed=group in fixed_groups,
+            limits=body.limits.limits(),
         )
         record = await told(change, problems(body.name, group))
         directory.poke()
@@ -141,7 +147,7 @@ def clients_router(directory: Directory) -> APIRouter:
 
     @api.patch("/{name:path}")
     async def change_client(name: PathName, body: ClientChange, request: Request) -> ClientView:
-        """Change its weight, move it, disable or enable it; everywhere within a second."""
+        """Change its weight or limits, move it, disable it; everywhere within a second."""
         free(name)
         moves = "group" in body.model_fields_set
         change = store.change_client(
@@ -151,6 +157,7 @@ def clients_router(directory: Directory) -> APIRouter:
             enabled=body.enabled,
             group=(body.group or "") if moves else None,
             fixed=body.group in fixed_groups,
+            limits=None if body.limits is None else body.limits.limits(),
         )
         record = await told(change, problems(name, body.group))
         directory.poke()
@@ -176,13 +183,18 @@ def _view(record: ClientRecord) -> ClientView:
         weight=record.weight,
         group=record.group or None,
         enabled=record.enabled,
+        limits=record.limits.given(),
         created_at=moment(record.created),
         source=source(record.fixed),
     )
 
 
 def _fixed_view(client: Client) -> ClientView:
-    return _view(ClientRecord(client.name, client.weight, _group_of(client), fixed=True))
+    return _view(
+        ClientRecord(
+            client.name, client.weight, _group_of(client), fixed=True, limits=client.limits
+        )
+    )
 
 
 def _group_of(client: Client) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from fastapi import APIRouter, Request
-from pydantic import BaseModel
+from pydantic import BaseModel, model_validator
 
 from router.admin.fields import (
     After,
@@ -25,6 +25,7 @@ from router.directory.directory import Directory
 from router.directory.pages import matches, page
 from router.directory.records import GroupRecord, organisation_of
 from router.errors import ApiError
+from router.level_limits import LevelLimits
 
 
 class NewGroup(Body):
@@ -32,12 +33,21 @@ class NewGroup(Body):
 
     name: GroupName
     weight: Weight = 1.0
+    limits: LevelLimits = LevelLimits()
 
 
 class GroupChange(Body):
-    """What to change."""
+    """What to change; what is left out stays. `limits` are replaced as a whole: `{}` takes all
+    away."""
 
-    weight: Weight
+    weight: Weight | None = None
+    limits: LevelLimits | None = None
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> GroupChange:
+        if not self.model_fields_set:
+            raise ValueError("name at least one of weight and limits")
+        return self
 
 
 class GroupView(BaseModel):
@@ -45,6 +55,7 @@ class GroupView(BaseModel):
 
     name: str
     weight: float
+    limits: dict[str, float]
     created_at: datetime | None
     source: Source
 
@@ -61,7 +72,7 @@ def groups_router(directory: Directory) -> APIRouter:
     api = APIRouter(prefix="/groups", tags=["groups"])
     store = directory.store
     fixed = {
-        group.name: GroupRecord(group.name, group.weight, fixed=True)
+        group.name: GroupRecord(group.name, group.weight, fixed=True, limits=group.limits)
         for group in directory.configured.groups
     }
 
@@ -95,7 +106,12 @@ def groups_router(directory: Directory) -> APIRouter:
         free(body.name)
         organisation = organisation_of(body.name)
         change = store.create_group(
-            actor(request), body.name, body.weight, organisation, fixed=organisation in fixed
+            actor(request),
+            body.name,
+            body.weight,
+            organisation,
+            fixed=organisation in fixed,
+            limits=body.limits.limits(),
         )
         record = await told(change, problems(body.name))
         directory.poke()
@@ -111,9 +127,10 @@ def groups_router(directory: Directory) -> APIRouter:
 
     @api.patch("/{name:path}")
     async def change_group(name: PathName, body: GroupChange, request: Request) -> GroupView:
-        """Change its weight; everywhere within a second."""
+        """Change its weight or limits; everywhere within a second."""
         free(name)
-        change = store.change_group(actor(request), name, body.weight)
+        limits = None if body.limits is None else body.limits.limits()
+        change = store.change_group(actor(request), name, weight=body.weight, limits=limits)
         record = await told(change, problems(name))
         directory.poke()
         return _view(record)
@@ -133,6 +150,7 @@ def _view(record: GroupRecord) -> GroupView:
     return GroupView(
         name=record.name,
         weight=record.weight,
+        limits=record.limits.given(),
         created_at=moment(record.created),
         source=source(record.fixed),
     )

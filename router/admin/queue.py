@@ -38,10 +38,14 @@ def queue_router(directory: Directory, turns: Mapping[str, Turns]) -> APIRouter:
     api = APIRouter(prefix="/queue", tags=["queue"])
 
     @api.get("/clients")
-    async def queue_clients() -> Response:
+    async def queue_clients(model: str | None = None) -> Response:
         """Every client that the queue has heard of, and all of the configuration, with counters
-        and totals over all pools. For 100,000 clients that is megabytes."""
-        rows = await _states(directory, turns)
+        and totals over all pools, or in the pool of one model. For 100,000 clients that is
+        megabytes."""
+        if model is not None and model not in turns:
+            raise ApiError(404, f"model: there is no pool {model[:200]!r}", param="model")
+        asked = turns if model is None else {model: turns[model]}
+        rows = await _states(directory, asked)
         return Response(orjson.dumps({"clients": rows}), media_type="application/json")
 
     @api.get("/groups")

@@ -10,6 +10,7 @@ from router.dashboard.app import Dashboard
 from router.dashboard.sessions import Sessions
 from router.directory.directory import Directory
 from router.errors import not_found
+from router.explain.shelf import Shelf
 from router.live.pools import LivePools
 from router.turns import Turns
 
@@ -24,20 +25,25 @@ class AdminDoor:
         live: LivePools,
         secret: Callable[[], bytes],
         session_hours: float | None,
+        *,
+        shelf: Shelf | None = None,
     ) -> None:
-        """secret: what sessions are signed with. session_hours: None for no dashboard."""
+        """secret: what sessions are signed with. session_hours: None for no dashboard. shelf: of
+        explanations."""
         self._directory = directory
         self._turns = turns
         self._live = live
         self._secret = secret
         self._session_hours = session_hours
+        self._shelf = shelf
         self._admin: Guard | None = None
         self._dashboard: Dashboard | None = None
 
     def configure(self, admin_hashes: Iterable[str]) -> None:
         """Take up the hashes of the admin keys, and what the directory has as configured."""
         hashes = tuple(admin_hashes)
-        admin = admin_api(AdminKeys(hashes), self._directory, self._turns, self._live)
+        keys = AdminKeys(hashes)
+        admin = admin_api(keys, self._directory, self._turns, self._live, self._shelf)
         self._admin = admin
         if self._session_hours is None:
             return

@@ -15,7 +15,7 @@ from fairness.store.locate import StoreSource, settings_of
 from router.clients import Client, Configured, Group, unknown_key
 from router.directory.cache import Entry, KeyCache
 from router.directory.follower import Follower
-from router.directory.records import lineage
+from router.directory.records import GroupRecord, lineage
 from router.directory.store import PREFIX, DirectoryStore, Owner
 from router.errors import unauthorized, unavailable
 
@@ -130,6 +130,7 @@ class Directory:
             record.name,
             record.weight,
             tuple(map(self._group, paths, (owner.organisation, owner.team))),
+            record.limits,
         )
         return Entry(
             client,
@@ -138,9 +139,11 @@ class Directory:
             (f"client:{record.name}", *(f"group:{path}" for path in paths)),
         )
 
-    def _group(self, path: str, weight: float | None) -> Group:
+    def _group(self, path: str, record: GroupRecord | None) -> Group:
         """One that is gone, from a configuration deployed anew, counts like any other."""
-        return self._fixed_groups.get(path) or Group(path, 1.0 if weight is None else weight)
+        if path in self._fixed_groups:
+            return self._fixed_groups[path]
+        return Group(path) if record is None else Group(path, record.weight, record.limits)
 
     async def _follow(self) -> None:
         while True:

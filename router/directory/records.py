@@ -5,6 +5,10 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 
+import orjson
+
+from fairness.limits import NO_LIMITS, Limits
+
 KEY_PREFIX = "sk-fl-"
 KEY_BYTES = 32  # of randomness
 
@@ -25,6 +29,7 @@ class ClientRecord:
     enabled: bool = True
     created: int = 0
     fixed: bool = False
+    limits: Limits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +40,7 @@ class GroupRecord:
     weight: float
     created: int = 0
     fixed: bool = False
+    limits: Limits = NO_LIMITS
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +86,17 @@ class Event:
     def time(self) -> int:
         """When."""
         return int(self.id.partition("-")[0])
+
+
+def limits_text(limits: Limits) -> str:
+    """As they are stored: JSON of those that are set."""
+    return orjson.dumps(limits.given()).decode()
+
+
+def limits_of(text: str | None) -> Limits:
+    """Read `limits_text`; routers of another version may have written others: left out."""
+    stored = orjson.loads(text) if text else {}
+    return Limits(**{name: stored[name] for name in Limits._fields if name in stored})
 
 
 def new_key() -> str:

@@ -17,11 +17,20 @@ from typing import Any, TypeVar
 import orjson
 from redis.asyncio import Redis
 
+from fairness.limits import NO_LIMITS, Limits
 from fairness.store.link import StoreLink
 from router.clients import key_id
 from router.directory.follower import Position, position_of
 from router.directory.pages import Names, matches
-from router.directory.records import Actor, ClientRecord, Event, GroupRecord, KeyRecord
+from router.directory.records import (
+    Actor,
+    ClientRecord,
+    Event,
+    GroupRecord,
+    KeyRecord,
+    limits_of,
+    limits_text,
+)
 
 PREFIX = "fairlane:directory:1:{directory}"
 VERBS = (
@@ -49,14 +58,13 @@ class RefusedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Whose a key is, as the store has it. organisation, team: their weights; None where it does
-    not have them."""
+    """Whose a key is, as the store has it. organisation, team: None where it does not have them."""
 
     client: ClientRecord
     expires: int
     revoked: int
-    organisation: float | None
-    team: float | None
+    organisation: GroupRecord | None
+    team: GroupRecord | None
 
 
 @cache
@@ -86,10 +94,16 @@ class DirectoryStore:
         position, *owner = await self._link.call(_script("find", key_id(hashed), hashed))
         if not owner:
             return position_of(position), None
-        expires, revoked, client, weight, enabled, group, organisation, team = owner
-        record = ClientRecord(client, float(weight), group, enabled == "1")
+        expires, revoked, client, weight, enabled, group, limits, *groups = owner
+        record = ClientRecord(
+            client, float(weight), group, enabled == "1", limits=limits_of(limits)
+        )
         return position_of(position), Owner(
-            record, int(expires), int(revoked), _weight(organisation), _weight(team)
+            record,
+            int(expires),
+            int(revoked),
+            _share(group.partition("/")[0], *groups[:2]),
+            _share(group, *groups[2:]),
         )
 
     async def log(self, since: str, limit: int = LOG_PAGE, until: str = "+") -> list[Event]:
@@ -135,12 +149,28 @@ class DirectoryStore:
     # What admins change: each raises RefusedError too, and is logged
 
     async def create_client(
-        self, who: Actor, name: str, weight: float, group: str, *, enabled: bool, fixed: bool
+        self,
+        who: Actor,
+        name: str,
+        weight: float,
+        group: str,
+        *,
+        enabled: bool,
+        fixed: bool,
+        limits: Limits = NO_LIMITS,
     ) -> ClientRecord:
         """fixed: the configuration has the group. Refused: `taken`, `no_group`."""
-        detail = {"weight": weight, "group": group, "enabled": enabled}
+        detail = {"weight": weight, "group": group, "enabled": enabled} | _told(limits)
         row = await self._change(
-            "create_client", who, detail, name, weight, group, _flag(fixed), _flag(enabled)
+            "create_client",
+            who,
+            detail,
+            name,
+            weight,
+            group,
+            _flag(fixed),
+            _flag(enabled),
+            limits_text(limits),
         )
         return _client(name, row)
 
@@ -153,9 +183,11 @@ class DirectoryStore:
         enabled: bool | None = None,
         group: str | None = None,
         fixed: bool = False,
+        limits: Limits | None = None,
     ) -> ClientRecord:
         """None: leave it as it is. group: "" for none. Refused: `unknown`, `no_group`."""
-        detail = {"weight": weight, "group": group, "enabled": enabled}
+        told = None if limits is None else limits.given()
+        detail = {"weight": weight, "group": group, "enabled": enabled, "limits": told}
         row = await self._change(
             "change_client",
             who,
@@ -166,6 +198,7 @@ class DirectoryStore:
             _flag(group is not None),
             group or "",
             _flag(fixed),
+            "" if limits is None else limits_text(limits),
         )
         return _client(name, row)
 
@@ -174,19 +207,45 @@ class DirectoryStore:
         return _client(name, await self._change("remove_client", who, {}, name))
 
     async def create_group(
-        self, who: Actor, path: str, weight: float, organisation: str, *, fixed: bool
+        self,
+        who: Actor,
+        path: str,
+        weight: float,
+        organisation: str,
+        *,
+        fixed: bool,
+        limits: Limits = NO_LIMITS,
     ) -> GroupRecord:
         """organisation: that a team is in; fixed: the configuration has it. Refused: `taken`,
         `no_organisation`."""
-        detail = {"weight": weight}
+        detail = {"weight": weight} | _told(limits)
         row = await self._change(
-            "create_group", who, detail, path, weight, organisation, _flag(fixed)
+            "create_group",
+            who,
+            detail,
+            path,
+            weight,
+            organisation,
+            _flag(fixed),
+            limits_text(limits),
         )
         return _group(path, row)
 
-    async def change_group(self, who: Actor, path: str, weight: float) -> GroupRecord:
-        """Refused: `unknown`."""
-        row = await self._change("change_group", who, {"weight": weight}, path, weight)
+    async def change_group(
+        self, who: Actor, path: str, weight: float | None = None, limits: Limits | None = None
+    ) -> GroupRecord:
+        """None: leave it as it is. Refused: `unknown`."""
+        detail: dict[str, Any] = {} if weight is None else {"weight": weight}
+        if limits is not None:
+            detail["limits"] = limits.given()
+        row = await self._change(
+            "change_group",
+            who,
+            detail,
+            path,
+            "" if weight is None else weight,
+            "" if limits is None else limits_text(limits),
+        )
         return _group(path, row)
 
     async def remove_group(self, who: Actor, path: str) -> GroupRecord:
@@ -306,18 +365,30 @@ def _flag(value: bool) -> str:
     return "1" if value else "0"
 
 
-def _weight(text: str) -> float | None:
-    return float(text) if text else None
+def _told(limits: Limits) -> dict[str, Any]:
+    """Of limits that are new, in the log."""
+    return {"limits": limits.given()} if limits.given() else {}
+
+
+def _share(path: str, weight: str, limits: str) -> GroupRecord | None:
+    return GroupRecord(path, float(weight), limits=limits_of(limits)) if weight else None
 
 
 def _client(name: str, row: dict[str, str]) -> ClientRecord:
     return ClientRecord(
-        name, float(row["weight"]), row["group"], row["enabled"] == "1", int(row["created"])
+        name,
+        float(row["weight"]),
+        row["group"],
+        row["enabled"] == "1",
+        int(row["created"]),
+        limits=limits_of(row.get("limits")),
     )
 
 
 def _group(path: str, row: dict[str, str]) -> GroupRecord:
-    return GroupRecord(path, float(row["weight"]), int(row["created"]))
+    return GroupRecord(
+        path, float(row["weight"]), int(row["created"]), limits=limits_of(row.get("limits"))
+    )
 
 
 def _key_record(key: str, row: dict[str, str]) -> KeyRecord:

@@ -7,17 +7,19 @@ import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import TypeVar
 
+from fairness.limits import NO_LIMITS, Limits
 from fairness.store.contract import StoreUnavailableError
 from fairness.store.locate import StoreSource
 from fairness.store.settings import StoreSettings
 from router.clients import Client, Configured, hash_key
 from router.directory.directory import Directory
-from router.directory.records import Actor
+from router.directory.records import Actor, ClientRecord, GroupRecord
 from router.directory.store import DirectoryStore
 from router.errors import ApiError
 
 WHO = Actor("0123456789ab", "127.0.0.1")
 NOTHING = Configured()
+FEW = Limits(requests_per_minute=60, max_wait_s=2.5)
 T = TypeVar("T")
 
 
@@ -82,21 +84,20 @@ async def eventually(work: Callable[[], Awaitable[T]], timeout_s: float = 20.0) 
 async def a_key_s_life(store: DirectoryStore) -> None:
     """Every verb and every list once, with what each leaves behind."""
     organisation = await store.create_group(WHO, "acme", 2.0, "", fixed=False)
-    team = await store.create_group(WHO, "acme/ml", 0.1, "acme", fixed=False)
+    team = await store.create_group(WHO, "acme/ml", 0.1, "acme", fixed=False, limits=FEW)
     assert (organisation.weight, team.weight, team.name) == (2.0, 0.1, "acme/ml")
     made = await store.create_client(WHO, "alice", 1.0, "acme/ml", enabled=True, fixed=False)
     assert (made.name, made.group, made.enabled) == ("alice", "acme/ml", True)
     changed = await store.change_client(WHO, "alice", weight=3.0, enabled=False)
     assert (changed.weight, changed.group, changed.enabled) == (3.0, "acme/ml", False)
-    await store.change_client(WHO, "alice", enabled=True)
+    await store.change_client(WHO, "alice", enabled=True, limits=FEW)
     key = await store.create_key(WHO, "alice", hash_key("sk-1"), "laptop", 3_600_000)
     assert (key.client, key.label, key.expires - key.created) == ("alice", "laptop", 3_600_000)
     _, owner = await store.find(hash_key("sk-1"))
     assert owner is not None
-    assert (owner.client.name, owner.client.weight, owner.organisation, owner.team) == (
-        *("alice", 3.0),
-        *(2.0, 0.1),
-    )
+    assert owner.client == ClientRecord("alice", 3.0, "acme/ml", limits=FEW)
+    assert owner.organisation == GroupRecord("acme", 2.0)
+    assert owner.team == GroupRecord("acme/ml", 0.1, limits=FEW)
     new = await store.rotate_key(WHO, key.id, hash_key("sk-2"), 1000)
     assert (new.client, new.label, new.expires - new.created) == ("alice", "laptop", 3_600_000)
     assert (await store.revoke_key(WHO, new.id)).revoked
@@ -109,6 +110,10 @@ async def a_key_s_life(store: DirectoryStore) -> None:
     assert (await store.group_names("", "", 10)).names == ("acme", "acme/ml")
     assert (await store.change_group(WHO, "acme", 5.0)).weight == 5.0
     assert (await store.groups(["acme", "nobody"]))["acme"].weight == 5.0
+    assert (await store.groups(["acme/ml"]))["acme/ml"].limits == FEW
+    team = await store.change_group(WHO, "acme/ml", limits=NO_LIMITS)
+    assert (team.weight, team.limits) == (0.1, NO_LIMITS)
+    assert (await store.clients(["alice"]))["alice"].limits == FEW
     await store.note(WHO, "queue.policy", "policy", {"policy": "vtc"})
     await store.remove_client(WHO, "alice")
     assert await store.key(key.id) is None
@@ -117,7 +122,7 @@ async def a_key_s_life(store: DirectoryStore) -> None:
     events = await store.log("-")
     assert [event.verb for event in reversed(events)] == [
         *("group.create", "group.create", "client.create", "client.change", "client.change"),
-        *("key.create", "key.rotate", "key.revoke", "group.change", "queue.policy"),
-        *("client.remove", "group.remove", "group.remove"),
+        *("key.create", "key.rotate", "key.revoke", "group.change", "group.change"),
+        *("queue.policy", "client.remove", "group.remove", "group.remove"),
     ]
     assert {event.actor for event in events} == {WHO}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from dataclasses import dataclass, field
 from redis.asyncio import Redis
 
 from fairness.groups import Group
+from fairness.limits import MINUTE_MS, Terms
 from fairness.store.connection import SCHEMA, connect
 from fairness.store.contract import (
     Call,
@@ -21,6 +23,7 @@ from fairness.store.contract import (
     Sender,
     Usage,
 )
+from fairness.store.memory_limits import Meter
 from fairness.store.memory_store import MemoryPool, MemoryQueue
 from fairness.store.redis_store import RedisQueue
 from fairness.store.usage import DAY_MS, DailyUsage, Used
@@ -32,6 +35,7 @@ OTHER_REPLICA = Sender("replica", "replica-2")
 
 POOL = "tiny"
 PREFIX = f"{SCHEMA}:{{{POOL}}}:"
+METER = struct.Struct("<dddddIIQ")  # as in lua/limits.lua
 # Keys of what has not ended; none is left when nothing waits or runs.
 TEMPORARY = ("requests", "line:", "leases:", "routed:", "void:", "arrivals", "unseen", "backlogged")
 
@@ -73,11 +77,12 @@ class Pool:
         *,
         priority: int = 0,
         groups: Iterable[Group] = (),
+        terms: Terms | None = None,
         by: Sender = ROUTER,
     ) -> tuple[Grant, ...]:
         self.submitted.append(request)
         call = Call()
-        call.submit(request, client, weight, size, priority=priority, groups=groups)
+        call.submit(request, client, weight, size, priority=priority, groups=groups, terms=terms)
         return (await self.call(by, call)).grants
 
     async def reconcile_all(self) -> list[Grant]:
@@ -158,7 +163,15 @@ class Pool:
         keys = [key async for key in self.redis.scan_iter(f"{PREFIX}*")]
         left = [key for key in keys if key.removeprefix(PREFIX).startswith(TEMPORARY)]
         running = [state.client for state in await self.queue.clients() if state.running]
-        return sorted(left + running)
+        meters = [name for name, of in (await self.meters()).items() if under_way(of)]
+        return sorted(left + running + meters)
+
+    async def meters(self) -> dict[str, Meter]:
+        """What levels with limits have spent and under way, of those that have anything."""
+        if self.redis is None:
+            assert isinstance(self.queue, MemoryQueue)
+            return telling(self.queue.pool.meters.meters, self.clock)
+        return telling(await stored_meters(self.redis), self.clock)
 
     async def forget_everything(self) -> None:
         """The store comes back empty."""
@@ -185,6 +198,37 @@ class Pool:
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+
+async def stored_meters(redis: Redis) -> dict[str, Meter]:
+    """Those of the pool on a server."""
+    raw = await redis.execute_command("HGETALL", f"{PREFIX}meters", NEVER_DECODE=True)
+    found = {}
+    for name, record in raw.items():
+        at, requests, tokens, request_rate, token_rate, *counts = METER.unpack(record)
+        rates = int(request_rate), int(token_rate)
+        found[name.decode()] = Meter(int(at), requests, tokens, *rates, *counts)
+    return found
+
+
+def telling(meters: dict[str, Meter], clock: Clock) -> dict[str, Meter]:
+    """Without those that are as if they were not there."""
+    return {
+        name: meter for name, meter in meters.items() if under_way(meter) or spent(meter, clock)
+    }
+
+
+def under_way(meter: Meter) -> int:
+    """Anything in flight or queued?"""
+    return meter.in_flight + meter.queued + meter.bytes
+
+
+def spent(meter: Meter, clock: Clock) -> bool:
+    """Is anything left of what was spent?"""
+    minutes = max(0, clock() - meter.at) / MINUTE_MS
+    return (
+        meter.requests > meter.request_rate * minutes or meter.tokens > meter.token_rate * minutes
+    )
 
 
 @asynccontextmanager

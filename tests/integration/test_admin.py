@@ -15,6 +15,8 @@ import pytest
 import pytest_asyncio
 
 from deployments.embedded_store import free_port
+from fairness.limits import NO_LIMITS
+from fairness.limits import Limits as LevelLimits
 from fairness.store.contract import QueueSettings
 from fairness.store.locate import LocatedQueue, StoreSource
 from fairness.store.settings import StoreSettings
@@ -116,6 +118,7 @@ async def test_from_a_new_client_to_its_end(routers: tuple[Router, Router]) -> N
         "weight": 1.0,
         "group": "acme/ml",
         "enabled": True,
+        "limits": {},
         "created_at": None,
         "source": "directory",
     }
@@ -223,6 +226,34 @@ async def test_errors_name_the_field_and_the_mend(routers: tuple[Router, Router]
     assert large.status_code == 413
 
 
+async def test_limits_are_set_replaced_and_taken_away(routers: tuple[Router, Router]) -> None:
+    one, other = routers
+    few = {"requests_per_minute": 60, "max_wait_s": 2.5}
+    made = await one.done("POST", "/groups", {"name": "acme", "limits": few})
+    assert made["limits"] == few
+    await one.done("POST", "/clients", {"name": "alice", "group": "acme", "limits": few})
+    key = (await one.done("POST", "/keys", {"client": "alice"}))["key"]
+    authorization = f"Bearer {key}"
+
+    async def hold(client: LevelLimits, group: LevelLimits) -> None:
+        async def same() -> bool:
+            found = [await each.app.clients.client(authorization) for each in routers]
+            return all((f.limits, f.groups[0].limits) == (client, group) for f in found)
+
+        await until(same)
+
+    await hold(LevelLimits(60, max_wait_s=2.5), LevelLimits(60, max_wait_s=2.5))
+    changed = await other.done("PATCH", "/clients/alice", {"limits": {"concurrency": 4}})
+    assert (changed["limits"], changed["weight"]) == ({"concurrency": 4}, 1.0)
+    await hold(LevelLimits(concurrency=4), LevelLimits(60, max_wait_s=2.5))
+    assert (await one.done("PATCH", "/groups/acme", {"weight": 2}))["limits"] == few
+    assert (await one.done("PATCH", "/groups/acme", {"limits": {}}))["limits"] == {}
+    await hold(LevelLimits(concurrency=4), NO_LIMITS)
+    for bad in ({"requests_per_minute": 0}, {"requests": 1}, {"concurrency": 1.5}):
+        status, field, _ = await one.refused("PATCH", "/clients/alice", {"limits": bad})
+        assert (status, field) == (400, f"limits.{next(iter(bad))}")
+
+
 async def test_lists_show_the_configuration_too_and_come_in_pages(
     routers: tuple[Router, Router],
 ) -> None:
@@ -239,6 +270,7 @@ async def test_lists_show_the_configuration_too_and_come_in_pages(
         "weight": 2.0,
         "group": "house",
         "enabled": True,
+        "limits": {},
         "created_at": None,
         "source": "configuration",
     }
@@ -305,6 +337,10 @@ async def test_the_queue_s_clients_and_policy(routers: tuple[Router, Router]) ->
         )
 
     await until(heard_of)
+    of_tiny = await other.done("GET", "/queue/clients?model=tiny")
+    assert of_tiny == await other.done("GET", "/queue/clients")
+    status, field, _ = await other.refused("GET", "/queue/clients?model=none")
+    assert (status, field) == (404, "model")
     await one.done("PUT", "/queue/policy", {"policy": "lcf"})
 
     async def agreed() -> bool:
@@ -318,6 +354,8 @@ async def test_the_description_is_whole(routers: tuple[Router, Router]) -> None:
     assert set(description["paths"]) == {
         "/admin/clients",
         "/admin/clients/{name}",
+        "/admin/explain/{request_id}",
+        "/admin/requests",
         "/admin/groups",
         "/admin/groups/{name}",
         "/admin/keys",

@@ -89,6 +89,12 @@ async def test_a_client_s_life(terminal: Terminal) -> None:
     assert "alice" in await says("clients list --group acme/ml")
     await says("clients set alice --enable --no-group")
     await says("groups set acme --weight 3")
+    assert "concurrency=4" in await says("groups set acme --limits concurrency=4,max_wait_s=0.5")
+    limits = json.loads(await says("clients set alice --limits requests_per_minute=60 --json"))
+    assert limits["limits"] == {"requests_per_minute": 60}
+    assert json.loads(await says("groups set acme --limits none --json"))["limits"] == {}
+    assert "write NAME=NUMBER" in await says("clients set alice --limits requests=6", 2)
+    assert "nothing to change" in await says("groups set acme", 1)
     assert json.loads(await says("groups list --json --search acme/"))[0]["name"] == "acme/ml"
     await says("groups remove acme/ml")
     await says("groups remove acme")

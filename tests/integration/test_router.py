@@ -29,6 +29,7 @@ from fairness.trunk.window import DOWNLOAD
 from router.app import Limits, RouterApp
 from router.clients import Client, Clients, Group, hash_key
 from router.limits import QueueLimits
+from router.meter import Meter
 from router.relay import BrokenAnswerError
 from router.trunks import Trunks
 from router.turns import Turns
@@ -426,3 +427,43 @@ async def test_a_thousand_open_streams_lose_no_byte(setup: Setup) -> None:
         heard = await asyncio.gather(*(listen(http, path) for _ in range(STREAMS)))
         assert len(set(heard)) == STREAMS
         assert len(one.port._trunks) == 1
+
+
+class Pools(Meter):
+    """Notes which pools are told of."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def waited(self, pool: str, seconds: float) -> None:
+        self.told.append(pool)
+
+    def ended(self, pool: str, outcome: str) -> None:
+        self.told.append(pool)
+
+
+async def test_an_adapter_is_a_model_served_by_its_pool(setup: Setup) -> None:
+    setup.app.adapters = {"poems": "tiny"}
+    setup.app.meter = meter = Pools()
+    bodies: list[bytes] = []
+
+    async def answer(request: Request) -> None:
+        bodies.append(request.body)
+        await fine(request)
+
+    poem = b'{"model": "poems", "messages": []}'
+    async with replica(setup, "replica-1", answer, 1):
+        answered = await setup.http.post("/v1/chat/completions", content=poem)
+        assert answered.status_code == 200
+    assert bodies == [poem]
+    assert meter.told == ["tiny", "tiny"]
+    assert [state.client for state in await setup.turns.clients()] == ["alice"]
+    listed = (await setup.http.get("/v1/models")).json()["data"]
+    assert [(card["id"], card.get("parent")) for card in listed] == [
+        ("tiny", None),
+        ("poems", "tiny"),
+    ]
+    assert (await setup.http.get("/v1/models/poems")).json()["parent"] == "tiny"
+    prose = await setup.http.post("/v1/chat/completions", json={**CHAT, "model": "prose"})
+    assert prose.status_code == 404
+    assert "tiny, poems" in prose.json()["error"]["message"]

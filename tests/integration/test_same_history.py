@@ -28,6 +28,7 @@ from hypothesis.stateful import (
 
 from fairness.cost import ServiceCost
 from fairness.groups import Group
+from fairness.limits import Limits, Terms
 from fairness.policy import POLICIES
 from fairness.prediction import PREDICTORS, Prediction
 from fairness.store.connection import connect
@@ -45,12 +46,13 @@ from fairness.store.contract import (
 from fairness.store.memory_store import MemoryPool, MemoryQueue
 from fairness.store.redis_store import RedisQueue
 from fairness.store.usage import DAY_MS, DailyUsage, Used
-from tests.integration.stores import POOL, PREFIX, Clock
+from tests.integration.stores import POOL, PREFIX, Clock, stored_meters, telling
 
 pytestmark = pytest.mark.integration
 
 ROUTERS = [Sender("router", f"router-{n}") for n in range(2)]
 REPLICAS = [Sender("replica", f"replica-{n}") for n in range(3)]
+NEIGHBOURS = [Sender("neighbour", f"neighbour-{n}") for n in range(2)]
 CLIENTS = ["alice", "bob", "carol", "the client of many names", "é"]
 REQUESTS = [f"r{n}" for n in range(30)]
 A, A1, A2, B = Group("a/", 3.0), Group("a/1/"), Group("a/2/", 0.7), Group("b/")
@@ -60,6 +62,13 @@ GROUPS = [(), (), (A,), (A, A1), (A, A2), (B,), (Group("b/", 2.0),)]
 request_ids = st.sampled_from(REQUESTS)
 usages = st.builds(Usage, st.integers(0, 90), st.integers(0, 9), st.integers(0, 60))
 weights = st.sampled_from([1, 2, 0.3])
+LIMITS = [
+    Limits(),
+    Limits(requests_per_minute=7),
+    Limits(tokens_per_minute=131, concurrency=4),
+    Limits(requests_per_minute=30, tokens_per_minute=90, queued_requests=3),
+    Limits(concurrency=3, queued_bytes=500),
+]
 
 
 class Both(RuleBasedStateMachine):
@@ -90,7 +99,7 @@ class Both(RuleBasedStateMachine):
         self.listener = redis.Redis.from_url(self.url, decode_responses=True).pubsub()
         self.listener.psubscribe(f"{PREFIX}grants:*")
         self.listener.get_message(timeout=1)
-        self.numbers = {sender.name: 0 for sender in (*ROUTERS, *REPLICAS)}
+        self.numbers = {sender.name: 0 for sender in (*ROUTERS, *REPLICAS, *NEIGHBOURS)}
         self.acked = dict(self.numbers)
         self.sent: list[tuple[Sender, Call]] = []
         self.leases: dict[str, str] = {"r0.1": REPLICAS[0].name}
@@ -124,6 +133,8 @@ class Both(RuleBasedStateMachine):
                 st.integers(0, 400),
                 st.sampled_from([0, 0, -1, PRIORITY_LIMIT]),
                 st.sampled_from(GROUPS),
+                st.sampled_from([None, False, True]),
+                st.sampled_from([None, None, *range(8)]),
             ),
             min_size=1,
             max_size=5,
@@ -132,13 +143,18 @@ class Both(RuleBasedStateMachine):
     )
     def submit(self, router: Sender, requests: list[Any], heard: bool) -> None:
         call = Call()
-        for request, client, weight, size, priority, groups in requests:
-            call.submit(request, client, weight, size, priority=priority, groups=groups)
+        for request, client, weight, size, priority, groups, explain, seed in requests:
+            call.submit(
+                request, client, weight, size, priority=priority, groups=groups,
+                terms=some_terms(seed, 1 + len(groups)),
+            )  # fmt: skip
+            if explain is not None:
+                call.explain(request, standing=explain)
         self.send(router, call, heard)
 
     @rule(
         router=st.sampled_from(ROUTERS),
-        verb=st.sampled_from(["cancel", "reconcile", "requeue"]),
+        verb=st.sampled_from(["cancel", "reconcile", "requeue", "ended"]),
         data=st.data(),
         heard=st.booleans(),
     )
@@ -186,7 +202,30 @@ class Both(RuleBasedStateMachine):
         call.resync_client(data.draw(st.sampled_from(["a/", "a/1/"])), counter)
         self.send(replica, call, True)
 
-    @rule(sender=st.sampled_from(ROUTERS + REPLICAS), verb=st.sampled_from(["heartbeat", "leave"]))
+    @rule(
+        neighbour=st.sampled_from(NEIGHBOURS),
+        had=st.lists(
+            st.tuples(
+                st.sampled_from(CLIENTS),
+                weights,
+                st.floats(-50, 900),
+                st.sampled_from([0.0, 70.0, 1e9]),
+                st.sampled_from(GROUPS),
+            ),
+            max_size=4,
+        ),
+        heard=st.booleans(),
+    )
+    def serve_elsewhere(self, neighbour: Sender, had: list[Any], heard: bool) -> None:
+        call = Call()
+        for client, weight, service, debt, groups in had:
+            call.served_elsewhere(client, weight, service, debt, groups)
+        self.send(neighbour, call, heard)
+
+    @rule(
+        sender=st.sampled_from(ROUTERS + REPLICAS + NEIGHBOURS),
+        verb=st.sampled_from(["heartbeat", "leave", "ends"]),
+    )
     def beat(self, sender: Sender, verb: str) -> None:
         call = Call()
         getattr(call, verb)()
@@ -280,6 +319,9 @@ class Both(RuleBasedStateMachine):
         assert self.memory.clients() == real
         of_groups = self.loop.run_until_complete(self.store.groups())
         assert self.memory.groups() == of_groups
+        meters = self.loop.run_until_complete(stored_meters(self.redis))
+        ours = telling(self.memory.meters.meters, self.clock)
+        assert ours == telling(meters, self.clock)
 
     @rule()
     def same_usage(self) -> None:
@@ -287,6 +329,14 @@ class Both(RuleBasedStateMachine):
         ours = MemoryQueue(self.settings, self.clock)
         ours.pool = self.memory
         assert self.loop.run_until_complete(every_day(ours, self.clock)) == real
+
+
+def some_terms(seed: int | None, levels: int) -> Terms | None:
+    """Limits for so many levels; None: for none."""
+    if seed is None:
+        return None
+    limits = (LIMITS[(seed * 3 + level) % len(LIMITS)] for level in range(levels))
+    return Terms(tuple(limits), None if seed % 3 else 20, admitted=seed == 7)
 
 
 async def every_day(queue: GlobalQueue, clock: Clock) -> list[dict[str, Used]]:
@@ -318,15 +368,21 @@ def test_a_long_history_of_one_seed(server_url: str) -> None:
     machine = type("Long", (Both,), {"url": server_url})()
     machine.begin("moving_average", 1.0, ServiceCost(), 300.0)
     for step in range(3_000):
-        sender = random_.choice(ROUTERS + REPLICAS)
+        sender = random_.choice(ROUTERS + REPLICAS + NEIGHBOURS[:1])
         call = Call()
         for _ in range(random_.randint(1, 6)):
             if sender.kind == "router":
                 client = random_.choice(CLIENTS)
                 groups = (A, (A1, A2)[len(client) % 2]) if random_.random() < 0.9 else ()
-                call.submit(f"q{step}-{len(call)}", client, 1, 100, groups=groups)
+                terms = some_terms(random_.choice((None, *range(8))), 1 + len(groups))
+                name = f"q{step}-{len(call)}"
+                call.submit(name, client, 1, 100, groups=groups, terms=terms)
+                if random_.random() < 0.5:
+                    call.explain(name, standing=random_.random() < 0.5)
                 if random_.random() < 0.2:
                     call.cancel(f"q{step - random_.randint(1, 9)}-0")
+            elif sender.kind == "neighbour":
+                call.served_elsewhere(random_.choice(CLIENTS), 1, random_.uniform(-9, 90), 600.0)
             elif machine.leases:
                 lease = random_.choice(list(machine.leases)[-40:])
                 usage = Usage(random_.randint(0, 90), 0, random_.randint(0, 60))
@@ -337,6 +393,8 @@ def test_a_long_history_of_one_seed(server_url: str) -> None:
             call.offer(sender.name, machine.limits[sender.name], 0, machine.versions, 4096)
         if random_.random() < 0.2:
             call.heartbeat()
+        if random_.random() < 0.1:
+            call.ends()
         machine.clock.pass_ms(random_.choice((1, 1, 50, 300)))  # nobody falls silent
         if step % 400 == 399:
             machine.same_usage()

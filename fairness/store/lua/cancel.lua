@@ -6,7 +6,7 @@ verbs.cancel = function(id)
   if not request then return end
   if not request.replica then
     dequeue(clients:get(request.client), request)
-    requests:delete(id)
+    over(request, 0)
   elseif not request.arrived then
     take_back(request)
   end

@@ -5,6 +5,7 @@ local function lease_to(offer, client, request)
   local tokens = math.ceil(pool.tokens_per_byte * request.bytes)
   local reserved = predicted(client)
   local estimate = INPUT_WEIGHT * math.min(tokens, pool.longest or tokens) + OUTPUT_WEIGHT * reserved
+  note_choice(offer, request)
   set_credits(offer, offer.credits - 1)
   offer.granted = offer.granted + 1
   hold(client, request, offer.replica, request.attempt + 1, estimate, reserved)
@@ -21,9 +22,11 @@ local function awaited(router)
   return heard and NOW - tonumber(heard) <= SENDER_TTL / 3 or false
 end
 
+local published = {} -- router -> its grants, made in this call of another
+
 local function grant_all()
   local next_request, choose = orders[pool.policy], placements[PLACEMENT]
-  local alive, published = {}, {}
+  local alive = {}
   while loads:lowest() do
     local request = next_request()
     if not request then break end
@@ -31,7 +34,7 @@ local function grant_all()
     if alive[router] == nil then alive[router] = awaited(router) end
     if not alive[router] then
       dequeue(client, request)
-      requests:delete(request.id)
+      over(request, 0)
     else
       lease_to(choose(request), client, request)
       local list = reply.grants
@@ -42,5 +45,4 @@ local function grant_all()
       describe(list, request)
     end
   end
-  return published
 end

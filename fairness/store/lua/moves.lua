@@ -3,8 +3,10 @@
 local backlogged, arrivals = sorted_set('backlogged'), sorted_set('arrivals')
 local unseen, loads = sorted_set('unseen'), sorted_set('load')
 
-local reply = {grants = {}, gone = {}, counters = {}, unknown = {}, pool = {}}
-local verbs, speaks_of = {}, {} -- by name; speaks_of: which argument is a request, lease or client
+local reply = {grants = {}, gone = {}, counters = {}, unknown = {}, pool = {}, ends = {}}
+local verbs, speaks_of = {}, {} -- by name; speaks_of: which argument is a request, lease or client; has it
+                                -- terms (limits.lua), does it end the request?
+local limits = {} -- limits.lua, when it is needed
 
 -- The end of a call.
 local function write_all()
@@ -161,6 +163,7 @@ local function place_of(request) return request.priority * 2 ^ 40 + request.seq 
 local function stand_in_line(client, request, returning)
   request.queued = NOW
   line_of(client):add(request.id, place_of(request))
+  if request.held ~= '' then limits.queue(request, 1) end
   arrivals:add(request.id, request.seq)
   plain_set('routed', request.router):add(request.id, true)
   begin_waiting(client, returning)
@@ -169,6 +172,7 @@ end
 -- Leave the line, granted or cancelled.
 local function dequeue(client, request)
   line_of(client):remove(request.id)
+  if request.held ~= '' then limits.queue(request, -1) end
   arrivals:remove(request.id)
   plain_set('routed', request.router):remove(request.id)
   end_waiting(client)
@@ -205,7 +209,8 @@ end
 local function new_request(id, client, router, weight, bytes, attempt, priority)
   pool.seq = pool.seq + 1
   local request = {id = id, client = client, router = router, weight = weight, bytes = bytes, seq = pool.seq, attempt = attempt,
-                   priority = priority, queued = NOW, charged = 0, reserved = 0, input = 0, cached = 0, output = 0, arrived = false}
+                   priority = priority, queued = NOW, charged = 0, reserved = 0, input = 0, cached = 0, output = 0, arrived = false,
+                   held = ''}
   requests:put(id, request)
   return request
 end
@@ -254,11 +259,17 @@ local function set_charge(client, request, input, cached, output, charged)
   set_totals(request, input, cached, output, charged)
 end
 
--- The lease is over; its request is not (requeue) or is (and then deleted).
+-- The lease is over; its request is not (requeue) or is (and then `over`).
 local function release(client, request)
   plain_set('leases', request.replica):remove(request.id)
   if not request.arrived then unseen:remove(request.id) end
   add_running(client, -1)
+end
+
+-- The request is over, and has used so many tokens.
+local function over(request, tokens)
+  if request.held ~= '' then limits.settle(request, tokens) end
+  requests:delete(request.id)
 end
 
 -- The groups a client stands in, a line each, the outermost first: weight, counter, name.
@@ -271,6 +282,12 @@ local function groups_of(client)
   return told
 end
 
+-- To explain a grant: what was charged, predicted output tokens, why that replica (explain.lua).
+local function explained(request)
+  if not request.explained then return '' end
+  return text(request.charged) .. ' ' .. text(request.reserved) .. ' ' .. (request.choice or '0 0 ')
+end
+
 -- What a router needs to know of a lease.
 local function describe(list, request)
   list[#list + 1] = request.id
@@ -280,4 +297,5 @@ local function describe(list, request)
   local client = clients:get(request.client)
   list[#list + 1] = text(counter_of(client))
   list[#list + 1] = groups_of(client)
+  list[#list + 1] = explained(request)
 end

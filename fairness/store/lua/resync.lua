@@ -24,6 +24,7 @@ verbs.resync_client = function(name, counter)
   local node = node_named(name)
   begin(node)
   set_counter(node, math.max(tonumber(counter), node.counter))
+  parent_of(node).changed = true -- a group whose team is known is known, too
 end
 
 -- resync_lease LEASE CLIENT WEIGHT INPUT CACHED OUTPUT [WEIGHT GROUP]..: this replica holds it. A lease known

@@ -16,7 +16,7 @@ if NUMBER > 0 then
   LOST = lost > 0
   calls_known = string.format('%d %d', math.max(seen, NUMBER), lost)
 end
-call('ZADD', KIND == 'router' and ROUTERS or REPLICAS, NOW, SENDER)
+call('ZADD', SENDERS, NOW, SENDER)
 
 local function write_session()
   if calls_known then call('HSET', CALLS, SENDER, calls_known) end

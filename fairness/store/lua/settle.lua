@@ -14,11 +14,12 @@ local function count_request(client, input)
 end
 
 local function settle(request, input, cached, output)
-  local client = clients:get(request.client)
-  set_charge(client, request, input, cached, output, service_of(input, cached, output))
+  local client, service = clients:get(request.client), service_of(input, cached, output)
+  note_end(request, request.replica == SENDER and 'settled' or 'lost', service, input, cached, output)
+  set_charge(client, request, input, cached, output, service)
   count_request(client, input)
   release(client, request)
-  requests:delete(request.id)
+  over(request, input + output)
   reply.counters[request.client] = true
   return client
 end
@@ -32,10 +33,11 @@ local function confirm(lease, payer, input, cached, output)
   add_service(client, service, tonumber(weight))
   count_usage(client, input, cached, output, service)
   count_request(client, input)
+  limits.pay(client, input + output)
   reply.counters[name] = true
 end
 
-speaks_of.settle = {lease = 1}
+speaks_of.settle = {lease = 1, ends = true}
 verbs.settle = function(lease, input, cached, output)
   input, cached, output = tonumber(input), tonumber(cached), tonumber(output)
   local void = voids_of(SENDER):get(lease)

@@ -12,7 +12,7 @@
 -- sender was heard of, or leaves, is noted at once, and a sweep, which looks at whole sets, writes
 -- what came before it.
 --
--- KEYS[1]  prefix, "fairlane:4:{pool}"; every other key is derived from it and
+-- KEYS[1]  prefix, "fairlane:5:{pool}"; every other key is derived from it and
 --          shares its hash tag, so that a pool lives on one Cluster node.
 -- ARGV     header (below), then verbs with their arguments (call.lua).
 -- Units    time: milliseconds of the server's clock; counters: service / weight.
@@ -24,6 +24,7 @@
 -- ..:reasons           set     why the policy was set, each heeded once
 -- ..:clients           hash    client -> record: counter, what waits, runs and was used; for good
 -- ..:groups            hash    group -> record; for good
+-- ..:meters            hash    client or group with limits -> record (limits.lua); until it is full and idle
 -- ..:usage:DAY         hash    client -> what it used on a day that is over for it; from oldest_day on
 -- ..:requests          hash    request -> record; until it ends
 -- ..:offers            hash    replica -> record: its last offer
@@ -32,8 +33,10 @@
 -- ..:settled:REPLICA   set     leases settled in calls that it has not had a reply to
 -- ..:calls             hash    sender -> "number lost": its last call applied, and the call
 --                              in which it was first told of a loss (0: none to tell of)
+-- ..:ends:ROUTER       list    its explained leases that are over; until it asks, or for ten minutes
 -- ..:routers           zset    router -> time last heard of
 -- ..:replicas          zset    replica -> time last heard of
+-- ..:neighbours        zset    replica of another pool -> time last heard of
 --                      What the records say, in the order in which it is asked for:
 -- ..:backlogged        zset    client or group -> counter, those with a waiting request in no group
 -- ..:backlogged:GROUP  zset    the same of a group's
@@ -46,9 +49,11 @@
 local PREFIX = KEYS[1] .. ':'
 local function key_of(kind, name) return name and PREFIX .. kind .. ':' .. name or PREFIX .. kind end
 local POOL, ROUTERS, REPLICAS, CALLS = key_of('pool'), key_of('routers'), key_of('replicas'), key_of('calls')
+local NEIGHBOURS = key_of('neighbours')
 
 -- ARGV begins with the call's header.
-local KIND, SENDER = ARGV[1], ARGV[2] -- "router" or "replica"; its name
+local KIND, SENDER = ARGV[1], ARGV[2] -- "router", "replica" or "neighbour"; its name
+local SENDERS = KIND == 'router' and ROUTERS or KIND == 'replica' and REPLICAS or NEIGHBOURS -- it is one of
 local NUMBER, ACKED = tonumber(ARGV[3]), tonumber(ARGV[4]) -- of this call; of the last one it heard a reply to
 local INPUT_WEIGHT, OUTPUT_WEIGHT = tonumber(ARGV[5]), tonumber(ARGV[6])
 local CACHED_WEIGHT = tonumber(ARGV[7])

@@ -4,6 +4,8 @@
 -- Idempotent by ID; in a repeated call, a request that is not here any more is over.
 -- Cost: O(log waiting); lifting is O(log clients).
 speaks_of.submit = {request = 1, client = 2}
+speaks_of.submit_limited = {request = 2, client = 3, terms = true} -- these two: limits.lua
+speaks_of.ended = {request = 1, ends = true}
 verbs.submit = function(id, name, weight, bytes, attempt, priority, ...)
   if REPEATED or requests:get(id) then return end
   local client = clients:get(name)

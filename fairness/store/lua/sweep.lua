@@ -1,9 +1,11 @@
 -- sweep: end what the dead have left behind. Bounded work a call; sent every second.
 -- A silent replica's leases are settled with what was charged; a silent router's waiting
--- requests are dropped; a grant that no replica has seen in time is taken back.
+-- requests are dropped; a grant that no replica has seen in time is taken back. A neighbour leaves
+-- nothing behind but the number of its last call, which is kept while that may still come again.
 --
 -- It looks at whole sets as they are stored, so before each look what has changed is written.
 local SWEEP_LIMIT = 100
+local NEIGHBOUR_TTL = 3600000
 
 local function write_and_forget()
   write_all()
@@ -41,7 +43,7 @@ local function sweep_router(router)
   for _, id in ipairs(some(key_of('routed', router))) do -- leases end by their replica or as unseen
     local request = requests:get(id)
     dequeue(clients:get(request.client), request)
-    requests:delete(id)
+    over(request, 0)
   end
   write_and_forget()
   if call('EXISTS', key_of('routed', router)) == 0 then forget_sender(ROUTERS, router) end
@@ -53,7 +55,7 @@ local function forgive_absence()
   local away = NOW - (pool.swept or NOW)
   pool.swept = NOW
   if away <= SENDER_TTL / 2 then return end
-  for _, senders in ipairs({ROUTERS, REPLICAS}) do
+  for _, senders in ipairs({ROUTERS, REPLICAS, NEIGHBOURS}) do
     for _, sender in ipairs(call('ZRANGE', senders, 0, -1)) do call('ZADD', senders, NOW, sender) end
   end
   for _, id in ipairs(call('ZRANGE', unseen.key, 0, -1)) do call('ZINCRBY', unseen.key, away, id) end
@@ -73,9 +75,13 @@ verbs.sweep = function()
   write_and_forget()
   forgive_absence()
   forget_old_days()
+  limits.tidy()
   local silent = NOW - SENDER_TTL
   for _, replica in ipairs(call('ZRANGEBYSCORE', REPLICAS, '-inf', silent, 'LIMIT', 0, 4)) do sweep_replica(replica) end
   for _, router in ipairs(call('ZRANGEBYSCORE', ROUTERS, '-inf', silent, 'LIMIT', 0, 4)) do sweep_router(router) end
+  for _, neighbour in ipairs(call('ZRANGEBYSCORE', NEIGHBOURS, '-inf', NOW - NEIGHBOUR_TTL, 'LIMIT', 0, 4)) do
+    forget_sender(NEIGHBOURS, neighbour)
+  end
   for _, id in ipairs(call('ZRANGEBYSCORE', unseen.key, '-inf', NOW, 'LIMIT', 0, SWEEP_LIMIT)) do
     take_back(requests:get(id))
   end

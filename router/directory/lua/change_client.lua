@@ -1,10 +1,11 @@
--- change_client NAME WEIGHT ENABLED MOVE GROUP FIXED: "" leaves weight or enabled as they are;
+-- change_client NAME WEIGHT ENABLED MOVE GROUP FIXED LIMITS: "" leaves weight, enabled or limits as they are;
 -- MOVE "1": to GROUP, or out of any ("").
-local name, weight, enabled, move, group, fixed = unpack(ARGV, 4)
+local name, weight, enabled, move, group, fixed, limits = unpack(ARGV, 4)
 if not exists('client', name) then return {'unknown'} end
 if move == '1' and not is_group(group, fixed) then return {'no_group'} end
 local record = key_of('client', name)
 if weight ~= '' then call('HSET', record, 'weight', weight) end
+if limits ~= '' then call('HSET', record, 'limits', limits) end
 if enabled ~= '' then call('HSET', record, 'enabled', enabled) end
 if move == '1' then
   leave(name, call('HGET', record, 'group'))

@@ -11,9 +11,9 @@
 --
 -- key               type    what
 -- ..:clients        zset    names of all clients, score 0: in the order of their bytes
--- ..:client:NAME    hash    weight, group, enabled, created
+-- ..:client:NAME    hash    weight, group, enabled, created, limits (JSON; may be missing)
 -- ..:groups         zset    paths of all groups, likewise
--- ..:group:PATH     hash    weight, created
+-- ..:group:PATH     hash    weight, created, limits (likewise)
 -- ..:members:PATH   zset    clients directly in a group (which the configuration may have)
 -- ..:keys:CLIENT    zset    ids of its keys -> when they were made
 -- ..:key:ID         hash    hash, client, label, created, lifetime, expires, revoked (0: never)

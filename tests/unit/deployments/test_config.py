@@ -17,6 +17,10 @@ FOLDER = Path(deployments.__file__).parent
 POOL: dict[str, Any] = {"llm": {"model_loading_config": {"model_id": "tiny"}}}
 
 
+def named(model: str) -> dict[str, Any]:
+    return {"llm": {"model_loading_config": {"model_id": model}}}
+
+
 def args_of(name: str) -> dict[str, Any]:
     (application,) = yaml.safe_load((FOLDER / name).read_text())["applications"]
     assert application["import_path"] == "deployments.app:build"
@@ -85,6 +89,10 @@ def test_clients_are_in_groups_outermost_first() -> None:
         ({"pools": [POOL], "polcy": "vtc"}, "polcy"),
         ({"pools": [POOL], "policy": "random"}, "vtc"),
         ({"pools": [POOL, POOL]}, "same model"),
+        ({"pools": [named("a/b"), named("a--b")]}, "one name to Serve"),
+        ({"pools": [{**POOL, "price": 0}]}, "greater than 0"),
+        ({"pools": [{**POOL, "adapters": {"tiny": "/a"}}]}, "same model"),
+        ({"pools": [{**POOL, "adapters": {"image": "/a"}}]}, "choose another"),
         ({"pools": [POOL], "clients": [{"name": "a"}, {"name": "a"}]}, "same client"),
         (
             {"pools": [POOL], "clients": [{"name": n, "keys": ["k"]} for n in "ab"]},

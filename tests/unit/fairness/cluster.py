@@ -92,9 +92,16 @@ class Request:
 class Cluster:
     """Everything, and the ways between."""
 
-    def __init__(self, shape: Shape, settings: QueueSettings, witness: Witness) -> None:
+    def __init__(
+        self,
+        shape: Shape,
+        settings: QueueSettings,
+        witness: Witness,
+        events: Events | None = None,
+    ) -> None:
+        """events: a clock that is shared with other clusters."""
         self.shape, self.witness, self.settings = shape, witness, settings
-        self.events = Events()
+        self.events = events or Events()
         self.pool = MemoryPool(settings, lambda: round(self.events.now * 1000), self._publish)
         if shape.order != "vtc":
             order = Call()
@@ -138,9 +145,9 @@ class Cluster:
         request.router.submit(request)
 
     def run(self, until: float) -> None:
-        self.events.run(until, self._look)
+        self.events.run(until, self.look)
 
-    def _look(self) -> None:
+    def look(self) -> None:
         for replica in self.replicas.values():
             self.witness.sees(replica.sender.name, replica.starves, self.events.now)
 

@@ -15,6 +15,7 @@ not owed now.
 
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from typing import NamedTuple
 
 Path = Sequence[tuple[str, float, object]]  # groups, outermost first: name, weight
@@ -67,6 +68,36 @@ def tree_max_min(
         alone = set(of) == {node}
         shares |= {node: parts[node]} if alone else tree_max_min(of, parts[node], weights, deeper)
     return shares
+
+
+def pools_max_min(
+    capacities: Mapping[str, float],
+    users: Mapping[str, frozenset[str]],
+    weights: Mapping[str, float] | None = None,
+) -> dict[str, float]:
+    """Share several pools max-min, each client served by those it uses, and never satisfied.
+
+    The scarcest set of pools (least capacity for the weight of those that have no other) is shared
+    by these alone; the rest is poured again without them. O(2 to the pools).
+    """
+    width = {client: (weights or {}).get(client, 1.0) for client in users}
+
+    def level(pools: frozenset[str]) -> float:
+        bound = sum(width[client] for client, used in users.items() if used <= pools)
+        return sum(capacities[pool] for pool in pools) / bound if bound else float("inf")
+
+    if not users:
+        return {}
+    sets = [
+        frozenset(some)
+        for size in range(1, len(capacities) + 1)
+        for some in combinations(sorted(capacities), size)
+    ]
+    scarcest = min(sets, key=level)
+    first = {c: width[c] * level(scarcest) for c, used in users.items() if used <= scarcest}
+    rest = {c: used - scarcest for c, used in users.items() if c not in first}
+    left = {pool: size for pool, size in capacities.items() if pool not in scarcest}
+    return first | pools_max_min(left, rest, weights)
 
 
 class Given(NamedTuple):

@@ -194,3 +194,30 @@ def test_every_lease_is_settled_once_and_the_window_ends_full(steps: list[tuple[
     assert len(set(settled)) == len(settled) == book.arrived
     assert book.limit == book.arrived + 3
     assert book.open_leases == 0
+
+
+def test_what_leases_have_spent_is_told_once_to_the_settled_truth() -> None:
+    book = LeaseBook(lookahead=2, slots=0)
+    assert book.take_spent() == []
+    lease, other = book.open(token("r1.1")), book.open(token("r2.1", "bob"))
+    book.update([("r1.1", 0, 1, 10, 0, 6)])
+    assert book.take_spent() == [(lease.token, Usage(), Usage(10, 0, 6))]
+    assert book.take_spent() == []
+    answer(lease, told=5)  # a stop string cut what the engine made
+    book.close(lease)
+    book.confirm(book.settlements())
+    book.update([("r2.1", 0, 1, 7, 0, 1)])
+    assert book.take_spent() == [
+        (lease.token, Usage(10, 0, 6), Usage(10, 0, 5)),
+        (other.token, Usage(), Usage(7, 0, 1)),
+    ]
+    assert book.take_spent() == []
+
+
+def test_a_book_that_nobody_asks_what_was_spent_keeps_nothing_for_it() -> None:
+    book = LeaseBook(lookahead=2, slots=0)
+    for n in range(3):
+        lease = book.open(token(f"r{n}.1"))
+        answer(lease, told=5)
+        book.close(lease)
+    assert book.take_spent() == []

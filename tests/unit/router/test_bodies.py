@@ -131,3 +131,21 @@ async def test_a_body_that_does_not_come_is_408() -> None:
         await read_body(receive, None, limit=3, timeout_s=0.01)
     assert error.value.status == 408
     assert (b"connection", b"close") in error.value.headers()
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "tokens"),
+    [
+        ("/v1/chat/completions", {}, None),
+        ("/v1/chat/completions", {"max_tokens": 7}, 7),
+        ("/v1/chat/completions", {"max_completion_tokens": 7, "max_tokens": 9, "n": 3}, 21),
+        ("/v1/responses", {"max_output_tokens": 5}, 5),
+        ("/v1/chat/completions", {"max_tokens": "7"}, None),
+        ("/v1/chat/completions", {"max_tokens": -1}, None),
+        ("/v1/chat/completions", {"max_tokens": 10**30}, None),
+        ("/v1/embeddings", {}, 0),
+    ],
+)
+def test_how_many_tokens_it_may_make(path: str, fields: dict[str, Any], tokens: int | None) -> None:
+    body = check_body(json.dumps({"model": "tiny", **fields}).encode(), path)
+    assert body.max_output == tokens

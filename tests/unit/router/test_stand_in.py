@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from fairness.limits import Limits, Terms
 from fairness.store.contract import Call, Grant, QueueSettings, Reply, Sender
 from fairness.store.stand_in import Answer, Question
 from router.stand_in import StandIn
@@ -77,3 +78,20 @@ async def test_an_end_of_the_asking_is_noticed() -> None:
     with pytest.raises(RuntimeError, match="stand-in"):
         queue.check()
     queue.stop()
+
+
+async def test_each_router_keeps_limits_by_itself() -> None:
+    replies: list[Reply] = []
+
+    async def never(replica: str, url: str, question: Question) -> Answer:
+        raise TimeoutError
+
+    queue = stand_in(never, [])
+    queue._on_reply = replies.append
+    for name, admitted in (("r1", False), ("r2", False), ("r3", True)):
+        call = Call()
+        terms = Terms((Limits(requests_per_minute=1),), admitted=admitted)
+        call.submit(name, "alice", 1, 40, terms=terms)
+        queue.tell(call)
+    queue.stop()
+    assert [list(reply.refused) for reply in replies] == [[], ["r2"], []]
