@@ -306,9 +306,12 @@ def _bar(
         TextColumn("{task.fields[state]}"),
     )
     progress = Progress(*columns, console=console)
-    with Live(
-        console=console, get_renderable=lambda: Group(progress.get_renderable(), watch())
-    ) as live:
+    over = False  # then only the bars stay on the screen
+
+    def shown() -> RenderableType:
+        return Group(progress.get_renderable(), "" if over else watch())
+
+    with Live(console=console, get_renderable=shown):
         tasks: dict[str, TaskID] = {
             policy: progress.add_task(policy, total=seconds, state="") for policy in policies
         }
@@ -322,8 +325,7 @@ def _bar(
         yield advance
         for task in tasks.values():
             progress.update(task, completed=seconds)
-        # The last picture stays on the screen.
-        live.get_renderable = progress.get_renderable  # type: ignore[method-assign]
+        over = True
 
 
 def tables(runs: Sequence[PolicyRun]) -> Table:

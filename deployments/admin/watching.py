@@ -105,7 +105,7 @@ def _replicas(seen: dict[str, Any]) -> Table:
         table.add_row(
             Text(row["name"].rpartition("#")[2]),
             "" if row["taking"] else Text("draining", style=WAIT),
-            f"{row['running']} of {slots}" if slots else str(row["running"]),
+            f"{min(row['running'], slots)} of {slots}" if slots else str(row["running"]),
             bar(row["running"] / slots) if slots else "",
             f"{use:.0%}" if facts.get("kv_tokens") else "-",
             str(row["credits"]),

@@ -34,7 +34,9 @@ function one() {
     name.title = full;
     text(state, taking ? "taking" : "draining");
     state.dataset.state = taking ? "good" : "wait";
-    text(inBatch, facts ? `${running} of ${facts.slots}` : String(running));
+    // What is granted beyond the slots waits in the replica, so that no slot is ever idle.
+    const next = facts ? Math.max(0, running - facts.slots) : 0;
+    text(inBatch, facts ? `${running - next} of ${facts.slots}${next ? `, ${next} next` : ""}` : String(running));
     batch.set(facts ? running / facts.slots : 0);
     text(inCache, facts && facts.kv_tokens ? percent(facts.kv_use, 0) : "unknown");
     cache.set(facts?.kv_use ?? 0);
