@@ -20,7 +20,12 @@ import yaml
 
 from tests.e2e.conftest import ROOT, bearer, serving
 
-pytestmark = [pytest.mark.e2e, pytest.mark.own_application, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.own_application,
+    pytest.mark.long,
+    pytest.mark.timeout(1500),
+]
 
 WAIT_S = 400.0
 LOOKS = 12  # whichever router is asked: there are two
