@@ -537,10 +537,11 @@ class LiveConfig(Strict):
 class AppConfig(LiveConfig):
     """Everything about one deployment of Fairlane."""
 
-    policy: Literal["vtc", "lcf", "fcfs"] = Field(
+    policy: Literal["vtc", "lcf", "fcfs", "shadow"] = Field(
         default="vtc",
         description="Order of requests, in the global queue and in the batch; `fcfs` turns "
-        "fairness off; `lcf` is VTC without the lift, for comparison (not fair). While it runs: "
+        "fairness off; `shadow` does so too, and reports [what VTC would have changed](shadow.md); "
+        "`lcf` is VTC without the lift, for comparison (not fair). While it runs: "
         "`PUT /admin/queue/policy`.",
     )
     cost: CostConfig = Field(default=CostConfig(), description="Service of a token.")

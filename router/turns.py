@@ -42,6 +42,7 @@ from fairness.store.contract import (
     StoreUnavailableError,
 )
 from fairness.store.session import Session
+from fairness.store.shadow import ShadowReport
 from fairness.store.usage import LastDays, Used
 from router.clients import Client
 from router.errors import ApiError, unavailable
@@ -199,6 +200,10 @@ class Turns:
     async def groups(self) -> list[GroupState]:
         """Every group of the pool. Raises StoreUnavailableError."""
         return await self._queue.groups()
+
+    async def shadow(self) -> ShadowReport:
+        """What a fair order would have changed. Raises StoreUnavailableError."""
+        return await self._queue.shadow()
 
     async def last_days(self, clients: Sequence[str] | None = None) -> LastDays:
         """See `fairness.store.usage.UsageSource`. Raises StoreUnavailableError."""

@@ -28,6 +28,7 @@ from fairness.cost import ServiceCost
 from fairness.groups import ROOT, Group
 from fairness.policy import policy as policy_named
 from fairness.prediction import Prediction
+from fairness.store.shadow import ShadowReport
 from fairness.store.usage import LastDays, Used
 
 SenderKind = Literal["router", "replica"]
@@ -298,6 +299,10 @@ class GlobalQueue(Protocol):
 
     async def groups(self) -> list[GroupState]:
         """Every group the pool has heard of. O(groups): for people, not for requests."""
+        ...
+
+    async def shadow(self) -> ShadowReport:
+        """What a fair order would have changed. O(clients): for people, not for requests."""
         ...
 
     async def last_days(self, clients: Sequence[str] | None = None) -> LastDays:

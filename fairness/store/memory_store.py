@@ -36,6 +36,7 @@ from fairness.store.contract import (
 )
 from fairness.store.memory_tree import Client, GroupNode, Tree
 from fairness.store.memory_usage import UsageByDay
+from fairness.store.shadow import ShadowBook, ShadowReport
 from fairness.store.usage import DAY_MS, LastDays, Used
 
 LEARNING_RATE = 0.05  # as in lua/settle.lua
@@ -142,6 +143,7 @@ class MemoryPool:
         self._reasons: set[str] = set()
         self._requests: dict[str, _Request] = {}
         self._tree = Tree(settings.burst)
+        self.shadow = ShadowBook()
         self.usage = UsageByDay(settings.usage_retention_days)
         self._lines: dict[str, LowestFirst[str, tuple[int, int]]] = {}
         self._arrivals = LowestFirst(self._seq_of)
@@ -165,6 +167,7 @@ class MemoryPool:
             "vtc": self._next_by_counter,
             "lcf": self._next_by_counter,
             "fcfs": self._next_by_arrival,
+            "shadow": self._next_by_arrival,
         }
         self._placements = {"least_loaded": self._least_loaded}
         self._now = _Answer(Sender("router", ""), 0)
@@ -356,6 +359,8 @@ class MemoryPool:
     def _do_policy(self, name: str, reason: str) -> None:
         if reason not in self._reasons:
             self._reasons.add(reason)
+            if name == "shadow" != self._policy:
+                self.shadow.begin(self._now.now)
             self._set_policy(name, self._policy_version + 1)
 
     def _do_pool(self) -> None:
@@ -444,7 +449,10 @@ class MemoryPool:
                 continue
             replica = choose(entry)
             self._set_credits(replica, self._replicas[replica].credits - 1)
+            turn = self._tree.next_client() if self._policy == "shadow" else None
             self._lease_to(replica, entry)
+            if turn is not None:
+                self.shadow.note(entry.client, turn, entry.charged)
             grant = self._describe(entry)
             if entry.router == self._now.sender.name:
                 self._now.grants.append(grant)
@@ -745,6 +753,10 @@ class MemoryQueue:
     async def groups(self) -> list[GroupState]:
         """Every group heard of."""
         return self.pool.groups()
+
+    async def shadow(self) -> ShadowReport:
+        """What a fair order would have changed."""
+        return self.pool.shadow.report()
 
     async def last_days(self, clients: Sequence[str] | None = None) -> LastDays:
         """The first day that is kept; last days are kept as the others are, see `used_on`."""

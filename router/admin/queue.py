@@ -10,7 +10,9 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from fairness.policy import policy as policy_named
+from fairness.store.shadow import total
 from router.admin.fields import Body, actor
+from router.admin.shadow import client_view, summary
 from router.directory.directory import Directory
 from router.errors import ApiError
 from router.turns import Turns
@@ -28,7 +30,7 @@ WEIGHTS_PAGE = 1000
 
 
 class Policy(Body):
-    """The order of requests: vtc, fcfs or lcf."""
+    """The order of requests: vtc, fcfs, shadow or lcf."""
 
     policy: str
 
@@ -40,9 +42,14 @@ def queue_router(directory: Directory, turns: Mapping[str, Turns]) -> APIRouter:
     @api.get("/clients")
     async def queue_clients() -> Response:
         """Every client that the queue has heard of, and all of the configuration, with counters
-        and totals over all pools. For 100,000 clients that is megabytes."""
+        and totals over all pools. For 100,000 clients that is megabytes. shadow: what VTC would
+        have changed since the policy `shadow` was last switched on; null if it never was."""
         rows = await _states(directory, turns)
-        return Response(orjson.dumps({"clients": rows}), media_type="application/json")
+        report = total([await pool.shadow() for pool in turns.values()])
+        for row in rows:
+            row["shadow"] = client_view(report, row["client"])
+        found = {"shadow": summary(report), "clients": rows}
+        return Response(orjson.dumps(found), media_type="application/json")
 
     @api.get("/groups")
     async def queue_groups() -> Response:

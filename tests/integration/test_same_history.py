@@ -102,6 +102,7 @@ class Both(RuleBasedStateMachine):
         if not hasattr(self, "loop"):
             return
         self.same_clients()
+        self.same_shadow()
         self.same_usage()
         self.listener.close()
         self.loop.run_until_complete(self.redis.aclose())
@@ -282,6 +283,11 @@ class Both(RuleBasedStateMachine):
         assert self.memory.groups() == of_groups
 
     @rule()
+    def same_shadow(self) -> None:
+        real = self.loop.run_until_complete(self.store.shadow())
+        assert self.memory.shadow.report() == real
+
+    @rule()
     def same_usage(self) -> None:
         real = self.loop.run_until_complete(every_day(self.store, self.clock))
         ours = MemoryQueue(self.settings, self.clock)
@@ -312,11 +318,13 @@ def test_both_stores_say_the_same(server_url: str) -> None:
     )
 
 
-def test_a_long_history_of_one_seed(server_url: str) -> None:
+@pytest.mark.parametrize("policy", ["vtc", "shadow"])
+def test_a_long_history_of_one_seed(server_url: str, policy: str) -> None:
     """Hypothesis prefers short histories; this one is long and busy."""
     random_ = random.Random(7)
     machine = type("Long", (Both,), {"url": server_url})()
     machine.begin("moving_average", 1.0, ServiceCost(), 300.0)
+    machine.set_policy(policy, "a")
     for step in range(3_000):
         sender = random_.choice(ROUTERS + REPLICAS)
         call = Call()

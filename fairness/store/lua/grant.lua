@@ -33,7 +33,9 @@ local function grant_all()
       dequeue(client, request)
       requests:delete(request.id)
     else
+      local turn = pool.policy == 'shadow' and next_client()
       lease_to(choose(request), client, request)
+      if turn then note_turn(client.name, turn, request.charged) end
       local list = reply.grants
       if router ~= SENDER then
         published[router] = published[router] or {}

@@ -20,11 +20,12 @@
 -- key                  type    what
 -- ..:pool              hash    seq, virtual_time, last_left, tokens_per_byte, output_average,
 --                              outputs_seen, policy, policy_version, longest, swept, servers,
---                              oldest_day
+--                              oldest_day, shadow_since
 -- ..:reasons           set     why the policy was set, each heeded once
 -- ..:clients           hash    client -> record: counter, what waits, runs and was used; for good
 -- ..:groups            hash    group -> record; for good
 -- ..:usage:DAY         hash    client -> what it used on a day that is over for it; from oldest_day on
+-- ..:shadow            hash    client -> record: grants in and out of turn (shadow.lua)
 -- ..:requests          hash    request -> record; until it ends
 -- ..:offers            hash    replica -> record: its last offer
 -- ..:void:REPLICA      hash    lease taken back -> who pays if it was used after all
@@ -72,7 +73,7 @@ local function text(number) return string.format('%.17g', number) end
 
 -- The pool's few numbers are read once a call and written once, at its end.
 local POOL_FIELDS = {'seq', 'virtual_time', 'last_left', 'tokens_per_byte', 'output_average', 'outputs_seen', 'policy',
-                     'policy_version', 'longest', 'swept', 'servers', 'oldest_day'}
+                     'policy_version', 'longest', 'swept', 'servers', 'oldest_day', 'shadow_since'}
 local POOL_DEFAULTS = {seq = 0, virtual_time = 0, tokens_per_byte = 0.25, output_average = 0, outputs_seen = 0, policy = 'vtc', policy_version = 0, servers = 0}
 local pool, pool_as_read = {}, {} -- as read: or written since
 for i, value in ipairs(call('HMGET', POOL, unpack(POOL_FIELDS))) do
