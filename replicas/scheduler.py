@@ -74,8 +74,8 @@ Identity. The replica writes ``{"client", "lease", "weight", "counter", "groups"
 must overwrite it always). See ``replicas.ledger.Identity``.
 
 Settings come as ``additional_config={"fairlane": {...}}`` of the engine's arguments: ``policy``
-(``vtc``, ``lcf``, ``fcfs``, or ``shadow``, which is ``fcfs`` here), ``input_weight``, ``output_weight``, ``cached_input_weight``, and
-``hold_back`` (rule 6).
+(``vtc``, ``lcf``, ``fcfs``, or ``shadow``, which is ``fcfs`` here), ``input_weight``,
+``output_weight``, ``cached_input_weight``, and ``hold_back`` (rule 6).
 
 Hooks. This class extends parts of vLLM that are not a public interface. ``HOOKS`` names them,
 with what is called so only up to 0.30 or only since in ``EITHER``; the start fails with a clear

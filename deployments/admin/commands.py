@@ -52,7 +52,7 @@ file are listed too, but are changed there. docs/clients.md tells the rest.
 
 
 def add_commands(commands: Any) -> None:
-    """Add `clients`, `groups`, `keys`, `usage`, `shadow` and `audit` to the subcommands of `fairlane`."""
+    """Add these families and commands to the subcommands of `fairlane`."""
     _add_clients(_family(commands, "clients", "who is billed for service, and with which weight"))
     _add_groups(_family(commands, "groups", "organisations and teams that clients belong to"))
     _add_keys(_family(commands, "keys", "API keys: make, rotate, revoke"))

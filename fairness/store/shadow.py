@@ -1,11 +1,11 @@
 """What a fair order would have changed: the report of the policy `shadow`, which serves first come,
 first served.
 
-At each grant VTC is asked whose turn it would have been, by the counters of that moment. Where that
-is another client than the one that is served, the one **went ahead**, the other was **passed over**.
-These are decisions, not requests: a request that waits in vain for a hundred grants is passed over a
-hundred times, which is how much sooner it would have come. Service is what the grants were charged
-when they were made: an estimate of the prompt and the predicted output.
+At each grant VTC is asked whose turn it would have been, by the counters of that moment. Where it
+was another client's than the one's that is served, the one **went ahead**, the other was **passed
+over**. These are decisions, not requests: a request that waits in vain for a hundred grants is
+passed over a hundred times, which is how much sooner it would have come. Service is what the grants
+were charged when they were made: an estimate of the prompt and the predicted output.
 
 Cost: the look at VTC's heaps that any grant under VTC costs, O(log clients), and a record of each
 of the two clients. lua/shadow.lua does the same on a server.

@@ -1,4 +1,4 @@
-"""The report of shadow mode as admins see it. `fairness.store.shadow` says what the numbers mean."""
+"""The report of shadow mode as admins see it; `fairness.store.shadow` says what numbers mean."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Shadow mode on every store: first come, first served to the letter, and a report of what VTC would
-have done."""
+"""Shadow mode on every store: first come, first served to the letter, and a report of what VTC
+would have done."""
 
 from __future__ import annotations
 

@@ -30,8 +30,8 @@ from fairness.store.contract import (
     Usage,
 )
 from fairness.store.redis_store import RedisQueue
-from fairness.store.stand_in import Answer, Question
 from fairness.store.shadow import ShadowReport
+from fairness.store.stand_in import Answer, Question
 from fairness.store.usage import DailyUsage, LastDays, Used, day_of, today
 from replicas.lease_book import EngineCall, Lease, LeaseBook
 from replicas.queue_link import LinkSettings, QueueLink
