@@ -53,7 +53,7 @@ def _router(config: AppConfig, store: StoreSettings, pools: list[Application]) -
         policy=config.policy,
         build=secrets.token_hex(8),  # Serve builds anew only when `args` have changed
         queue=config.queue_settings(),
-        live=functools.partial(live_settings, config.live()),
+        live=functools.partial(live_settings, config.live(), classes=config.class_names()),
         admin_host=config.admin.host,
         admin_port=config.admin.port,
         fail_closed=config.store.fail_closed,
@@ -92,6 +92,7 @@ def _pool(pool: PoolConfig, config: AppConfig, store: StoreSettings) -> Applicat
             **given.get("fairlane", {}),
             "policy": config.policy,
             **dataclasses.asdict(config.cost.service_cost()),
+            "classes": [list(each) for each in config.queue_settings().classes.classes],
         }
     }
     settings = ReplicaSettings(

@@ -24,7 +24,9 @@ from pydantic import (
     model_validator,
 )
 
+from deployments.configuration.classes import ClassConfig, classes_of, unknown_classes
 from deployments.configuration.problems import Problem, UnsoundError, problems_of
+from fairness.classes import MOST as MOST_CLASSES
 from fairness.cost import ServiceCost
 from fairness.groups import is_group
 from fairness.prediction import Prediction
@@ -256,6 +258,9 @@ class ClientConfig(Strict):
         default=1.0, gt=0, description="Its share next to others (twice as much with 2)."
     )
     group: str | None = Field(default=None, description="The one of `groups` that it is in.")
+    priority_class: str | None = Field(
+        default=None, description="The one of `classes` that it is in; by default the first."
+    )
     keys: tuple[str, ...] = Field(
         default=(), description="Its API keys in the clear, for development."
     )
@@ -521,6 +526,7 @@ class LiveConfig(Strict):
                 client.name,
                 client.weight,
                 tuple(groups[path] for path in lineage(client.group or "")),
+                client.priority_class or "",
             )
             for client in self.clients
         }
@@ -528,6 +534,10 @@ class LiveConfig(Strict):
             (hashed, clients[client.name]) for client in self.clients for hashed in client.hashes()
         )
         return Configured(tuple(clients.values()), tuple(groups.values()), keys)
+
+    def classes_of_clients(self) -> list[tuple[str, str | None]]:
+        """Each client, and the priority class that is given for it."""
+        return [(client.name, client.priority_class) for client in self.clients]
 
     def admin_hashes(self) -> tuple[str, ...]:
         """Hashes of the admin keys."""
@@ -543,6 +553,12 @@ class AppConfig(LiveConfig):
         "fairness off; `shadow` does so too, and reports [what VTC would have changed](shadow.md); "
         "`lcf` is VTC without the lift, for comparison (not fair). While it runs: "
         "`PUT /admin/queue/policy`.",
+    )
+    classes: tuple[ClassConfig, ...] = Field(
+        default=(),
+        max_length=MOST_CLASSES,
+        description="Priority classes, the highest first; a higher one goes first, but for the "
+        "floors of those below it.",
     )
     cost: CostConfig = Field(default=CostConfig(), description="Service of a token.")
     burst: float = Field(
@@ -568,12 +584,28 @@ class AppConfig(LiveConfig):
         min_length=1, description="The models, each with its replicas."
     )
 
+    @field_validator("classes")
+    @classmethod
+    def _fit_together(cls, classes: tuple[ClassConfig, ...]) -> tuple[ClassConfig, ...]:
+        classes_of(classes)
+        return classes
+
+    @model_validator(mode="after")
+    def _classes_are_there(self) -> Self:
+        if found := unknown_classes(self.classes_of_clients(), self.class_names()):
+            raise UnsoundError(*found)
+        return self
+
     @field_validator("pools")
     @classmethod
     def _no_model_twice(cls, pools: tuple[PoolConfig, ...]) -> tuple[PoolConfig, ...]:
         for problem in _twice("pools", "model", [pool.model_id for pool in pools]):
             raise ValueError(f"{problem.what}; {problem.mend}")
         return pools
+
+    def class_names(self) -> tuple[str, ...]:
+        """The priority classes, the highest first."""
+        return tuple(config.name for config in self.classes)
 
     def live(self) -> dict[str, Any]:
         """The part that is a LiveConfig, as it was given."""
@@ -589,6 +621,7 @@ class AppConfig(LiveConfig):
             prediction=Prediction(**self.prediction.model_dump()),
             burst=self.burst,
             usage_retention_days=self.usage.retention_days,
+            classes=classes_of(self.classes),
         )
 
 

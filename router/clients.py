@@ -28,24 +28,26 @@ class Client:
     """Who is billed for service.
 
     weight: its share next to others (1.0 by default). groups: those it is in, outermost first
-    (organisation, team); at most two.
+    (organisation, team); at most two. priority_class: "" for the first.
     """
 
     name: str
     weight: float = 1.0
     groups: tuple[Group, ...] = ()
+    priority_class: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Configured:
     """What the configuration says of clients; the admin API does not change it.
 
-    keys: (hash of a key, its client).
+    keys: (hash of a key, its client). classes: the priority classes that there are.
     """
 
     clients: tuple[Client, ...] = ()
     groups: tuple[Group, ...] = ()
     keys: tuple[tuple[str, Client], ...] = ()
+    classes: tuple[str, ...] = ()
 
 
 class Lookup(Protocol):

@@ -312,7 +312,10 @@ class Turns:
             turn.size,
             attempt=turn.attempt,
             priority=turn.priority,
-            groups=(Group(f"{group.name}/", group.weight) for group in client.groups),
+            groups=self._settings.classes.put(
+                client.priority_class,
+                (Group(f"{group.name}/", group.weight) for group in client.groups),
+            ),
         )
         if self._stand_in is None:
             self._in_store.add(turn.request)

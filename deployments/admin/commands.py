@@ -70,6 +70,7 @@ def _add_clients(commands: Any) -> None:
     add.add_argument("name")
     add.add_argument("--weight", type=weight, default=1.0, help="its share (default 1)")
     add.add_argument("--group", help="an organisation (acme) or team (acme/ml); default: none")
+    add.add_argument("--class", dest="priority_class", help="its class (default: the first)")
     _leaf(commands, "show", _show_client, "one client and its keys").add_argument("name")
     set_ = _leaf(commands, "set", _set_client, "change a client; what is not named stays")
     set_.add_argument("name")
@@ -77,6 +78,9 @@ def _add_clients(commands: Any) -> None:
     move = set_.add_mutually_exclusive_group()
     move.add_argument("--group", help="move it there")
     move.add_argument("--no-group", action="store_true", help="take it out of its group")
+    reclass = set_.add_mutually_exclusive_group()
+    reclass.add_argument("--class", dest="priority_class", help="put it into that priority class")
+    reclass.add_argument("--first-class", action="store_true", help="put it into the first")
     state = set_.add_mutually_exclusive_group()
     state.add_argument("--enable", action="store_true", help="let its keys work again")
     state.add_argument("--disable", action="store_true", help="let none of its keys work")
@@ -182,7 +186,8 @@ def _list_clients(api: AdminApi, arguments: argparse.Namespace) -> None:
 
 
 def _add_client(api: AdminApi, arguments: argparse.Namespace) -> None:
-    body = {name: getattr(arguments, name) for name in ("name", "weight", "group")}
+    fields = ("name", "weight", "group", "priority_class")
+    body = {name: getattr(arguments, name) for name in fields}
     _tell(arguments, api.ask("POST", "/clients", json=body), CLIENT_COLUMNS)
 
 
@@ -203,6 +208,8 @@ def _set_client(api: AdminApi, arguments: argparse.Namespace) -> None:
         body["weight"] = arguments.weight
     if arguments.group or arguments.no_group:
         body["group"] = arguments.group
+    if arguments.priority_class or arguments.first_class:
+        body["priority_class"] = arguments.priority_class
     if arguments.enable or arguments.disable:
         body["enabled"] = arguments.enable
     if not body:

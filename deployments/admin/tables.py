@@ -12,7 +12,7 @@ from rich.table import Table
 
 WIDE = 240  # where there is no terminal to fit
 
-CLIENT_COLUMNS = ("name", "weight", "group", "enabled", "created_at", "source")
+CLIENT_COLUMNS = ("name", "weight", "group", "priority_class", "enabled", "created_at", "source")
 GROUP_COLUMNS = ("name", "weight", "created_at", "source")
 KEY_COLUMNS = ("id", "label", "state", "created_at", "expires_at", "source")
 EVENT_COLUMNS = ("at", "what", "subject", "key", "by", "origin", "detail")

@@ -24,6 +24,7 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
+from fairness.classes import Classes
 from fairness.cost import ServiceCost
 from fairness.groups import ROOT, Group
 from fairness.policy import policy as policy_named
@@ -267,7 +268,8 @@ class QueueSettings:
     replica within it. prediction: of output tokens, charged at the grant. placement: which
     replica a grant goes to. burst: service (by weight) a live replica, that a client back from
     idleness is ahead of those who wait; not below 0. usage_retention_days: how many days
-    of usage are kept.
+    of usage are kept. classes: those that clients may be in; see
+    `fairness.classes`.
     """
 
     cost: ServiceCost = field(default_factory=ServiceCost)
@@ -277,6 +279,7 @@ class QueueSettings:
     placement: str = PLACEMENTS[0]
     burst: float = 0.0
     usage_retention_days: int = 400
+    classes: Classes = field(default_factory=Classes)
 
 
 class GlobalQueue(Protocol):

@@ -17,6 +17,7 @@ import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
+from fairness.classes import outermost_of
 from fairness.groups import ROOT, Group
 from fairness.lowest_first import LowestFirst
 from fairness.prediction import PoolAverage
@@ -142,7 +143,7 @@ class MemoryPool:
         self._swept: int | None = None
         self._reasons: set[str] = set()
         self._requests: dict[str, _Request] = {}
-        self._tree = Tree(settings.burst)
+        self._tree = Tree(settings.burst, settings.classes)
         self.shadow = ShadowBook()
         self.usage = UsageByDay(settings.usage_retention_days)
         self._lines: dict[str, LowestFirst[str, tuple[int, int]]] = {}
@@ -495,6 +496,7 @@ class MemoryPool:
         self._dequeue(entry)
         client = self._tree.client(entry.client)
         self.usage.of(client, self._now.today).waited += max(0, self._now.now - entry.queued)
+        self._tree.turns.serve(outermost_of(client.parent))
         self._tree.add_service(client, estimate, entry.weight)
 
     def _remember_output(self, client: Client, output: int) -> None:

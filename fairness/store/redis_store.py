@@ -48,7 +48,7 @@ GROUP = struct.Struct("<dddII")
 SHADOW = struct.Struct("<IIIdd")  # lua/shadow.lua
 PAGE = 1000  # records
 
-STATE = ("state", "records", "usage", "layouts", "shadow", "heap", "sets", "session")
+STATE = ("state", "records", "usage", "layouts", "shadow", "classes", "heap", "sets", "session")
 VERBS = (
     "moves", "order", "place", "predict", "submit", "offer", "charge", "settle",
 )  # fmt: skip
@@ -147,6 +147,7 @@ class RedisQueue:
             settings.placement,
             settings.burst,
             settings.usage_retention_days,
+            "".join(f"{floor!r} {group}\n" for group, floor in settings.classes.floors.items()),
         )
 
     async def execute(self, sender: Sender, call: Call) -> Reply:

@@ -15,6 +15,7 @@ from router.admin.fields import (
     GroupName,
     Limit,
     PathName,
+    PriorityClass,
     Search,
     Source,
     Weight,
@@ -36,20 +37,23 @@ class NewClient(Body):
     name: ClientName
     weight: Weight = 1.0
     group: GroupName | None = None
+    priority_class: PriorityClass | None = None
     enabled: bool = True
 
 
 class ClientChange(Body):
-    """What to change; what is left out stays. `group: null` takes it out of its group."""
+    """What to change; what is left out stays. `group: null` takes it out of its group,
+    `priority_class: null` puts it into the first."""
 
     weight: Weight | None = None
     group: GroupName | None = None
+    priority_class: PriorityClass | None = None
     enabled: bool | None = None
 
     @model_validator(mode="after")
     def _changes_something(self) -> ClientChange:
         if not self.model_fields_set:
-            raise ValueError("name at least one of weight, group and enabled")
+            raise ValueError("name at least one of weight, group, priority_class and enabled")
         return self
 
 
@@ -59,6 +63,7 @@ class ClientView(BaseModel):
     name: str
     weight: float
     group: str | None
+    priority_class: str | None
     enabled: bool
     created_at: datetime | None
     source: Source
@@ -116,6 +121,7 @@ def clients_router(directory: Directory) -> APIRouter:
     async def create_client(body: NewClient, request: Request) -> ClientView:
         """Make a client; then give it keys (POST /admin/keys)."""
         free(body.name)
+        _check_class(body.priority_class, directory.configured.classes)
         group = body.group or ""
         change = store.create_client(
             actor(request),
@@ -124,6 +130,7 @@ def clients_router(directory: Directory) -> APIRouter:
             group,
             enabled=body.enabled,
             fixed=group in fixed_groups,
+            priority_class=body.priority_class or "",
         )
         record = await told(change, problems(body.name, group))
         directory.poke()
@@ -143,6 +150,7 @@ def clients_router(directory: Directory) -> APIRouter:
     async def change_client(name: PathName, body: ClientChange, request: Request) -> ClientView:
         """Change its weight, move it, disable or enable it; everywhere within a second."""
         free(name)
+        _check_class(body.priority_class, directory.configured.classes)
         moves = "group" in body.model_fields_set
         change = store.change_client(
             actor(request),
@@ -151,6 +159,7 @@ def clients_router(directory: Directory) -> APIRouter:
             enabled=body.enabled,
             group=(body.group or "") if moves else None,
             fixed=body.group in fixed_groups,
+            priority_class=_class_to_set(body),
         )
         record = await told(change, problems(name, body.group))
         directory.poke()
@@ -170,11 +179,23 @@ def clients_router(directory: Directory) -> APIRouter:
     return api
 
 
+def _check_class(name: str | None, classes: tuple[str, ...]) -> None:
+    if name is not None and name not in classes:
+        known = ", ".join(classes) or "there are none"
+        what = f"priority_class: {name!r} is not under `classes` of the configuration ({known})"
+        raise ApiError(400, what, param="priority_class")
+
+
+def _class_to_set(body: ClientChange) -> str | None:
+    return (body.priority_class or "") if "priority_class" in body.model_fields_set else None
+
+
 def _view(record: ClientRecord) -> ClientView:
     return ClientView(
         name=record.name,
         weight=record.weight,
         group=record.group or None,
+        priority_class=record.priority_class or None,
         enabled=record.enabled,
         created_at=moment(record.created),
         source=source(record.fixed),
@@ -182,7 +203,14 @@ def _view(record: ClientRecord) -> ClientView:
 
 
 def _fixed_view(client: Client) -> ClientView:
-    return _view(ClientRecord(client.name, client.weight, _group_of(client), fixed=True))
+    record = ClientRecord(
+        client.name,
+        client.weight,
+        _group_of(client),
+        fixed=True,
+        priority_class=client.priority_class,
+    )
+    return _view(record)
 
 
 def _group_of(client: Client) -> str:

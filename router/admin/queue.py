@@ -9,7 +9,9 @@ from typing import Any
 import orjson
 from fastapi import APIRouter, Request, Response
 
+from fairness.classes import split_class
 from fairness.policy import policy as policy_named
+from fairness.store.contract import GroupState
 from fairness.store.shadow import total
 from router.admin.fields import Body, actor
 from router.admin.shadow import client_view, summary
@@ -54,18 +56,10 @@ def queue_router(directory: Directory, turns: Mapping[str, Turns]) -> APIRouter:
     @api.get("/groups")
     async def queue_groups() -> Response:
         """Pool -> every group that the queue has heard of: weight, counter, how many of those in it
-        have something waiting, and leases of its clients."""
+        have something waiting, and leases of its clients. In a priority class: which, too; of the
+        class itself the group is "". A group whose clients are in several has a row in each."""
         found = {
-            name: [
-                {
-                    "group": state.group.removesuffix("/"),
-                    "weight": state.weight,
-                    "counter": state.counter,
-                    "waiting": state.waiting,
-                    "running": state.running,
-                }
-                for state in await pool.groups()
-            ]
+            name: [_group_row(state) for state in await pool.groups()]
             for name, pool in turns.items()
         }
         return Response(orjson.dumps(found), media_type="application/json")
@@ -89,6 +83,17 @@ def queue_router(directory: Directory, turns: Mapping[str, Turns]) -> APIRouter:
         return body
 
     return api
+
+
+def _group_row(state: GroupState) -> dict[str, Any]:
+    priority_class, group = split_class(state.group)
+    return {
+        "group": group.removesuffix("/"),
+        "weight": state.weight,
+        "counter": state.counter,
+        "waiting": state.waiting,
+        "running": state.running,
+    } | ({"priority_class": priority_class} if priority_class else {})
 
 
 async def _states(directory: Directory, turns: Mapping[str, Turns]) -> list[dict[str, Any]]:

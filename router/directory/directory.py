@@ -130,6 +130,7 @@ class Directory:
             record.name,
             record.weight,
             tuple(map(self._group, paths, (owner.organisation, owner.team))),
+            record.priority_class,
         )
         return Entry(
             client,

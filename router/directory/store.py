@@ -84,8 +84,8 @@ class DirectoryStore:
         position, *owner = await self._link.call(_script("find", key_id(hashed), hashed))
         if not owner:
             return position_of(position), None
-        expires, revoked, client, weight, enabled, group, organisation, team = owner
-        record = ClientRecord(client, float(weight), group, enabled == "1")
+        expires, revoked, client, weight, enabled, group, organisation, team, klass = owner
+        record = ClientRecord(client, float(weight), group, enabled == "1", priority_class=klass)
         return position_of(position), Owner(
             record, int(expires), int(revoked), _weight(organisation), _weight(team)
         )
@@ -133,12 +133,30 @@ class DirectoryStore:
     # What admins change: each raises RefusedError too, and is logged
 
     async def create_client(
-        self, who: Actor, name: str, weight: float, group: str, *, enabled: bool, fixed: bool
+        self,
+        who: Actor,
+        name: str,
+        weight: float,
+        group: str,
+        *,
+        enabled: bool,
+        fixed: bool,
+        priority_class: str = "",
     ) -> ClientRecord:
         """fixed: the configuration has the group. Refused: `taken`, `no_group`."""
         detail = {"weight": weight, "group": group, "enabled": enabled}
+        if priority_class:
+            detail["priority_class"] = priority_class
         row = await self._change(
-            "create_client", who, detail, name, weight, group, _flag(fixed), _flag(enabled)
+            "create_client",
+            who,
+            detail,
+            name,
+            weight,
+            group,
+            _flag(fixed),
+            _flag(enabled),
+            priority_class,
         )
         return _client(name, row)
 
@@ -151,9 +169,16 @@ class DirectoryStore:
         enabled: bool | None = None,
         group: str | None = None,
         fixed: bool = False,
+        priority_class: str | None = None,
     ) -> ClientRecord:
-        """None: leave it as it is. group: "" for none. Refused: `unknown`, `no_group`."""
-        detail = {"weight": weight, "group": group, "enabled": enabled}
+        """None: leave it as it is. group: "" for none. priority_class: "" for the first. Refused:
+        `unknown`, `no_group`."""
+        detail = {
+            "weight": weight,
+            "group": group,
+            "enabled": enabled,
+            "priority_class": priority_class,
+        }
         row = await self._change(
             "change_client",
             who,
@@ -164,6 +189,8 @@ class DirectoryStore:
             _flag(group is not None),
             group or "",
             _flag(fixed),
+            _flag(priority_class is not None),
+            priority_class or "",
         )
         return _client(name, row)
 
@@ -291,7 +318,12 @@ def _weight(text: str) -> float | None:
 
 def _client(name: str, row: dict[str, str]) -> ClientRecord:
     return ClientRecord(
-        name, float(row["weight"]), row["group"], row["enabled"] == "1", int(row["created"])
+        name,
+        float(row["weight"]),
+        row["group"],
+        row["enabled"] == "1",
+        int(row["created"]),
+        priority_class=row.get("class", ""),
     )
 
 

@@ -26,6 +26,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from fairness.classes import Classes, ServiceClass
 from fairness.cost import ServiceCost
 from fairness.groups import Group
 from fairness.policy import POLICIES
@@ -55,7 +56,17 @@ CLIENTS = ["alice", "bob", "carol", "the client of many names", "é"]
 REQUESTS = [f"r{n}" for n in range(30)]
 A, A1, A2, B = Group("a/", 3.0), Group("a/1/"), Group("a/2/", 0.7), Group("b/")
 RETENTION_DAYS = 5
-GROUPS = [(), (), (A,), (A, A1), (A, A2), (B,), (Group("b/", 2.0),)]
+HIGH, LOW, FORMER = Group("class:high/"), Group("class:low/"), Group("class:of old/")
+GROUPS = [
+    *((), (), (A,), (A, A1), (A, A2), (B,), (Group("b/", 2.0),), (HIGH,), (LOW,), (FORMER,)),
+    (LOW, Group("class:low/a/", 3.0)),
+    (FORMER, Group("class:of old/a/", 2.0)),
+]
+CLASSES = [
+    Classes(),
+    Classes((ServiceClass("high"), ServiceClass("low", 0.1))),
+    Classes((ServiceClass("high"), ServiceClass("mid", 0.25), ServiceClass("low", 0.07))),
+]
 
 request_ids = st.sampled_from(REQUESTS)
 usages = st.builds(Usage, st.integers(0, 90), st.integers(0, 9), st.integers(0, 60))
@@ -72,8 +83,11 @@ class Both(RuleBasedStateMachine):
         share=st.sampled_from([1.0, 0.5]),
         cost=st.sampled_from([ServiceCost(), ServiceCost(0.3, 0.7, 0.1)]),
         burst=st.sampled_from([0.0, 12.3]),
+        classes=st.sampled_from(CLASSES),
     )
-    def begin(self, predictor: str, share: float, cost: ServiceCost, burst: float) -> None:
+    def begin(
+        self, predictor: str, share: float, cost: ServiceCost, burst: float, classes: Classes
+    ) -> None:
         self.clock = Clock()
         self.loop = asyncio.new_event_loop()
         self.redis = connect(self.url)
@@ -83,6 +97,7 @@ class Both(RuleBasedStateMachine):
             prediction=Prediction(predictor, share, 0.7),
             burst=burst,
             usage_retention_days=RETENTION_DAYS,
+            classes=classes,
         )
         self.store = RedisQueue(self.redis, POOL, self.settings, self.clock)
         self.published: list[Grant] = []
@@ -281,6 +296,13 @@ class Both(RuleBasedStateMachine):
         assert self.memory.clients() == real
         of_groups = self.loop.run_until_complete(self.store.groups())
         assert self.memory.groups() == of_groups
+        if self.settings.classes:
+            told = self.loop.run_until_complete(self.redis.hget(f"{PREFIX}pool", "owed")) or ""
+            owed = dict(line.split(" ") for line in told.splitlines())
+            assert {name: float(due) for name, due in owed.items()} in (
+                self.memory._tree.turns.owed,
+                {},  # before the first call
+            )
 
     @rule()
     def same_shadow(self) -> None:
@@ -318,12 +340,12 @@ def test_both_stores_say_the_same(server_url: str) -> None:
     )
 
 
-@pytest.mark.parametrize("policy", ["vtc", "shadow"])
-def test_a_long_history_of_one_seed(server_url: str, policy: str) -> None:
+@pytest.mark.parametrize(("policy", "classes"), [("vtc", 0), ("shadow", 2), ("vtc", 2)])
+def test_a_long_history_of_one_seed(server_url: str, policy: str, classes: int) -> None:
     """Hypothesis prefers short histories; this one is long and busy."""
     random_ = random.Random(7)
     machine = type("Long", (Both,), {"url": server_url})()
-    machine.begin("moving_average", 1.0, ServiceCost(), 300.0)
+    machine.begin("moving_average", 1.0, ServiceCost(), 300.0, CLASSES[classes])
     machine.set_policy(policy, "a")
     for step in range(3_000):
         sender = random_.choice(ROUTERS + REPLICAS)
@@ -332,6 +354,8 @@ def test_a_long_history_of_one_seed(server_url: str, policy: str) -> None:
             if sender.kind == "router":
                 client = random_.choice(CLIENTS)
                 groups = (A, (A1, A2)[len(client) % 2]) if random_.random() < 0.9 else ()
+                if classes and len(client) % 2:
+                    groups = (LOW, *(g._replace(name=f"{LOW.name}{g.name}") for g in groups))
                 call.submit(f"q{step}-{len(call)}", client, 1, 100, groups=groups)
                 if random_.random() < 0.2:
                     call.cancel(f"q{step - random_.randint(1, 9)}-0")

@@ -33,6 +33,10 @@ local function read_all()
   end
   if pool.last_left and pool.last_left:sub(-1) ~= '/' then clients:want(pool.last_left) end
   clients:fetch()
+  if class_names[1] then
+    for _, name in ipairs(class_names) do groups:want(name) end
+    groups:fetch()
+  end
   if KIND == 'replica' then voids_of(SENDER):all() end
 end
 

@@ -12,6 +12,7 @@ local function lease_to(offer, client, request)
   dequeue(client, request)
   local used = used_today(client)
   used.waited = used.waited + math.max(0, NOW - request.queued)
+  serve_class(outermost_of(client))
   add_service(client, estimate, request.weight)
 end
 

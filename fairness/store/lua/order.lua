@@ -5,7 +5,7 @@ local orders = {}
 -- in the group with the smallest counter, if that is a group. Ties go to the smaller name.
 -- O(log clients), for each level of groups.
 local function next_client()
-  local name = backlogged:lowest()
+  local name = next_class() or backlogged:lowest()
   while name and name:sub(-1) == '/' do name = backlog_of(groups:get(name)):lowest() end
   return name
 end

@@ -11,7 +11,7 @@
 --
 -- key               type    what
 -- ..:clients        zset    names of all clients, score 0: in the order of their bytes
--- ..:client:NAME    hash    weight, group, enabled, created
+-- ..:client:NAME    hash    weight, group, enabled, created, class
 -- ..:groups         zset    paths of all groups, likewise
 -- ..:group:PATH     hash    weight, created
 -- ..:members:PATH   zset    clients directly in a group (which the configuration may have)
