@@ -184,7 +184,7 @@ class VirtualTokenCounters:
 
     def serve(self, client: str) -> None:
         """Note that a request of a client is served, before its charge (``fairness.classes``)."""
-        if self._classes:
+        if self._turns.owed:
             self._turns.serve(outermost_of(self.group_of(client)))
 
     def next_class(self, waits: Callable[[str], bool]) -> str | None:
@@ -336,7 +336,7 @@ class VirtualTokenCounters:
             outermost = account.parent
             account = self._accounts[outermost]
             account.charged += service / account.weight
-        if self._classes:
+        if self._turns.owed:
             self._turns.charge(outermost, service)
 
     def _fell(self, node: str) -> None:

@@ -146,7 +146,7 @@ class Tree:
             self.begin(group)
             self.set_counter(group, group.counter + service / group.weight)
             group = self.parent(group)
-        if self._classes:
+        if self.turns.owed:
             self.turns.charge(outermost_of(client.parent), service)
 
     def begin_waiting(self, node: Node, *, returning: bool) -> None:
