@@ -8,7 +8,7 @@ ARGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help env model serve demo loadtest test test-unit lint docs format bench-path bench-queue bench-scheduler bench-engine chaos fuzz audit paper cluster compare lock clean redis-server
+.PHONY: help env model serve demo loadtest test test-unit lint docs format bench-path bench-queue bench-scheduler bench-engine chaos fuzz k8s-check dist audit paper cluster compare lock clean redis-server prometheus
 
 help:  ## Show this text.
 	@echo 'Fairlane: LLM serving on Ray Serve and vLLM where each client gets its fair share.'
@@ -40,7 +40,7 @@ demo: env  ## Watch two clients compete, with and without fair sharing.
 loadtest: env  ## Play a workload against a running server; ARGS=--list names them.
 	@exec $(BIN)/fairlane loadtest $(ARGS)
 
-test: lint redis-server  ## Lint, then run every test (real Valkey and Redis, real vLLM on CPU).
+test: lint redis-server prometheus  ## Lint, then run every test (real Valkey and Redis, real vLLM on CPU).
 	$(BIN)/python -m pytest $(ARGS)
 
 test-unit: env  ## Run only the tests that need no server (seconds).
@@ -51,8 +51,11 @@ lint: env  ## Check style (ruff) and types (mypy).
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-docs: env  ## Write what docs/configuration.md and config.schema.json take from the models.
+docs: env  ## Write what is made of something else: references, schema, dashboard, rules.
 	@$(BIN)/python -m deployments.configuration.reference
+	@$(BIN)/python -m deployments.configuration.metrics_reference
+	@$(BIN)/python -m deployments.observability.dashboard
+	@$(BIN)/python -m deployments.kubernetes.monitoring
 
 format: env  ## Rewrite the code in the house style.
 	$(BIN)/ruff check --fix .
@@ -72,6 +75,16 @@ bench-engine: env  ## Measure a noisy neighbour in a real vLLM engine, with fair
 
 chaos: env  ## Kill, stall and cut off each part under load; every request must end.
 	@exec $(BIN)/python -m loadtests.chaos $(ARGS)
+
+k8s-check: env  ## Check the manifests of k8s/ (needs kubectl or kustomize, no cluster).
+	@exec $(BIN)/python -m deployments.kubernetes $(or $(ARGS),$(wildcard k8s/overlays/*))
+
+# The wheel is made of the sdist, so that nothing is in it that the sdist lacks.
+dist: env  ## Make the sdist and the wheel, in dist/.
+	@rm -rf build dist
+	@$(BIN)/python -c 'import setuptools.build_meta as backend; backend.build_sdist("dist")' >/dev/null
+	@$(BIN)/python -m pip wheel -q --no-deps --no-build-isolation -w dist dist/*.tar.gz
+	@rm -rf fairlane.egg-info; ls dist
 
 fuzz: env  ## Send 10,000 broken and hostile requests to a router (minutes).
 	@exec $(BIN)/python -m loadtests.fuzz $(ARGS)
@@ -95,13 +108,14 @@ clean:  ## Remove the environment, the caches and what runs left in .local.
 	rm -rf .venv .local build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# Tests run the global queue on Valkey (from the lock) and on Debian's Redis. Where that can't be
+# Tests run the global queue on Valkey (from the lock) and on Debian's Redis, alert rules in promtool
+# and every query in a Prometheus that scrapes the application, both Debian's. Where these can't be
 # installed the tests say so and skip.
-redis-server:
-	@command -v redis-server >/dev/null && exit 0; \
+redis-server prometheus:
+	@command -v $@ >/dev/null && exit 0; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    echo 'test: installing redis-server with apt-get'; \
+	    echo 'test: installing $@ with apt-get'; \
 	    apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes \
-	        --no-install-recommends redis-server >/dev/null && exit 0; \
+	        --no-install-recommends $@ >/dev/null && exit 0; \
 	fi; \
-	echo 'test: no redis-server here; tests against Redis will be skipped'
+	echo 'test: no $@ here; tests against it will be skipped'

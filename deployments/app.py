@@ -12,7 +12,7 @@ from ray import serve
 from ray.serve import Application
 from ray.serve.llm import LLMConfig, build_llm_deployment
 
-from deployments.config import EMBEDDED, AppConfig, PoolConfig, home
+from deployments.config import EMBEDDED, AppConfig, PoolConfig, TracingConfig, home
 from deployments.embedded_store import EmbeddedStore
 from deployments.live import live_settings
 from deployments.tiny_model import ensure_tiny_model
@@ -22,6 +22,8 @@ from replicas.server import FairLLMServer, ReplicaSettings
 from router.server import Router, RouterSettings
 
 SCHEDULER = "replicas.scheduler.FairScheduler"
+AUTOSCALER = "replicas.autoscaling:ByBacklog"
+STOP_S = 10.0  # what a drained process may need besides
 TINY = "tiny"
 
 
@@ -53,20 +55,36 @@ def _router(config: AppConfig, store: StoreSettings, pools: list[Application]) -
         policy=config.policy,
         build=secrets.token_hex(8),  # Serve builds anew only when `args` have changed
         queue=config.queue_settings(),
-        live=functools.partial(live_settings, config.live(), classes=config.class_names()),
+        live=functools.partial(
+            live_settings,
+            config.live(),
+            files=config.live_files,
+            classes=config.class_names(),
+        ),
+        live_files=config.live_files,
         admin_host=config.admin.host,
         admin_port=config.admin.port,
         fail_closed=config.store.fail_closed,
+        top_clients=config.metrics.top_clients,
+        watch=config.watch_settings(),
+        log_format=config.logging.format,
+    )
+    number = (
+        {"num_replicas": config.router.replicas}
+        if config.router.autoscaling is None
+        else {"autoscaling_config": config.router.autoscaling}
     )
     deployment = serve.deployment(Router).options(
+        **number,
         name="Router",
-        num_replicas=config.router.replicas,
         max_ongoing_requests=1_000_000,  # admission is ours
         ray_actor_options={
             "num_cpus": config.router.num_cpus,
+            "label_selector": config.router.label_selector,
             # One event loop instead of two: half the CPU a chunk.
             "runtime_env": {"env_vars": {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}},
         },
+        graceful_shutdown_timeout_s=config.router.drain_s + STOP_S,
         graceful_shutdown_wait_loop_s=0.1,
         logging_config={"enable_access_log": False},
         user_config={},  # a config file may give another: `Router.reconfigure`
@@ -79,10 +97,11 @@ def _pool(pool: PoolConfig, config: AppConfig, store: StoreSettings) -> Applicat
     loading = llm["model_loading_config"]
     if loading.get("model_source") == TINY:
         loading["model_source"] = str(ensure_tiny_model(home() / "models" / "tiny-llama"))
-        llm = _offline(llm)
+        llm = _with_environment(llm, HF_HUB_OFFLINE="1")
     # Ray's wrapping of vLLM's per-token metrics costs a fifth of the replica's event loop; vLLM's
     # own metrics stay on.
     llm.setdefault("log_engine_metrics", False)
+    _autoscale(llm)
     engine = llm.setdefault("engine_kwargs", {})
     engine["disable_log_stats"] = False  # the link listens to the steps
     engine["scheduler_cls"] = SCHEDULER
@@ -95,12 +114,14 @@ def _pool(pool: PoolConfig, config: AppConfig, store: StoreSettings) -> Applicat
             "classes": [list(each) for each in config.queue_settings().classes.classes],
         }
     }
+    llm = _traced(llm, config.tracing)
     settings = ReplicaSettings(
         pool=pool.model_id,
         queue=config.queue_settings(),
         lookahead=pool.lookahead,
         drain_s=pool.drain_s,
         link=LinkSettings(charge_interval_s=pool.charge_interval_s),
+        log_format=config.logging.format,
     )
     return build_llm_deployment(
         LLMConfig(**llm),
@@ -109,13 +130,30 @@ def _pool(pool: PoolConfig, config: AppConfig, store: StoreSettings) -> Applicat
         bind_kwargs={"settings": settings, "store": store},
         override_serve_options={
             # Serve waits this long for a leaving replica: a little longer than it needs.
-            "graceful_shutdown_timeout_s": pool.drain_s + 10,
+            "graceful_shutdown_timeout_s": pool.drain_s + STOP_S,
             "graceful_shutdown_wait_loop_s": 0.1,
         },
     )
 
 
-def _offline(llm: dict[str, Any]) -> dict[str, Any]:
+def _autoscale(llm: dict[str, Any]) -> None:
+    """Where the number of replicas is to follow the load, it follows ours: Serve sees none."""
+    deployment = llm.get("deployment_config") or {}
+    if deployment.get("num_replicas") == "auto" or "autoscaling_config" in deployment:
+        scaling = deployment.setdefault("autoscaling_config", {})
+        scaling.setdefault("policy", {"policy_function": AUTOSCALER})
+
+
+def _traced(llm: dict[str, Any], tracing: TracingConfig) -> dict[str, Any]:
+    """Have vLLM add its spans to the routers', unless it has a collector of its own."""
+    endpoint = tracing.resolved()
+    if endpoint is None or not tracing.engine or "otlp_traces_endpoint" in llm["engine_kwargs"]:
+        return llm
+    llm["engine_kwargs"]["otlp_traces_endpoint"] = endpoint
+    return _with_environment(llm, OTEL_EXPORTER_OTLP_TRACES_PROTOCOL="http/protobuf")
+
+
+def _with_environment(llm: dict[str, Any], **variables: str) -> dict[str, Any]:
     runtime_env = llm.setdefault("runtime_env", {})
-    runtime_env["env_vars"] = {"HF_HUB_OFFLINE": "1"} | runtime_env.get("env_vars", {})
+    runtime_env["env_vars"] = variables | runtime_env.get("env_vars", {})
     return llm

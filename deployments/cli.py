@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import getpass
 import sys
+from functools import partial
 from pathlib import Path
 
 from deployments import loadtest
 from deployments.admin import commands as admin
 from deployments.configuration import commands as configuration
+from deployments.doctor import commands as doctor
 from router.clients import hash_key
 
 LOCAL = Path(__file__).with_name("local.yaml")
@@ -60,6 +62,7 @@ def main() -> None:
     hasher.set_defaults(run=_hash_key)
 
     configuration.add_commands(commands, LOCAL)
+    doctor.add_command(commands, LOCAL)
     admin.add_commands(commands)
 
     arguments = parser.parse_args()
@@ -85,7 +88,7 @@ def _overrides(arguments: argparse.Namespace) -> dict[str, int | None]:
 def _serve(arguments: argparse.Namespace) -> int:
     from deployments.local_cluster import LocalCluster, load
 
-    return LocalCluster(load(arguments.config, **_overrides(arguments))).run()
+    return LocalCluster(partial(load, arguments.config, **_overrides(arguments))).run()
 
 
 def _demo(arguments: argparse.Namespace) -> int:

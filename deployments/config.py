@@ -37,6 +37,7 @@ from router.body_rules import BodyRules
 from router.clients import Client, Configured, Group, hash_key
 from router.directory.records import GROUP_NAME, lineage, organisation_of
 from router.limits import QueueLimits
+from router.watch import TracingSettings, WatchSettings
 
 QUEUE = QueueLimits()  # the defaults
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -296,6 +297,18 @@ class UsageConfig(Strict):
     )
 
 
+class MetricsConfig(Strict):
+    """What is exported of single clients."""
+
+    top_clients: int = Field(
+        default=20,
+        ge=0,
+        le=200,
+        description="Clients with [metrics](metrics.md) of their own: those that received most of "
+        "late. 0: no client's name is in any metric.",
+    )
+
+
 class AdminConfig(Strict):
     """Where the admin API listens."""
 
@@ -308,6 +321,78 @@ class AdminConfig(Strict):
     )
     host: str = Field(
         default="127.0.0.1", min_length=1, description="The address that `admin.port` is bound to."
+    )
+
+
+class ExplainConfig(Strict):
+    """Which requests can be explained afterwards."""
+
+    keep: int = Field(
+        default=1000,
+        ge=0,
+        le=100_000,
+        description="Requests that each router remembers, to [explain](explain.md) them; 0 for "
+        "none.",
+    )
+    per_second: int = Field(
+        default=100,
+        ge=1,
+        le=10_000,
+        description="New ones of them a second and router, of one client at most a quarter of it.",
+    )
+
+
+class TracingConfig(Strict):
+    """Traces by OpenTelemetry."""
+
+    endpoint: str | None = Field(
+        default=None,
+        pattern="^https?://",
+        description="Where [traces](tracing.md) go, by OTLP over HTTP, such as "
+        "`http://collector:4318/v1/traces`; without one, what OTEL_EXPORTER_OTLP_TRACES_ENDPOINT "
+        "or OTEL_EXPORTER_OTLP_ENDPOINT say where the application is built, else nowhere.",
+    )
+    sample: float = Field(
+        default=0.01, ge=0, le=1, description="How many of the requests are traced (0 to 1)."
+    )
+    trust_incoming: bool = Field(
+        default=False,
+        description="Go on with the traces of clients (`traceparent`), and trace what they say is "
+        "to be; only where all clients may do so.",
+    )
+    engine: bool = Field(default=True, description="Have vLLM add its own spans.")
+
+    def resolved(self) -> str | None:
+        """The endpoint to use."""
+        environment = os.environ
+        if environment.get("OTEL_SDK_DISABLED", "").lower() == "true":
+            return None
+        base = environment.get("OTEL_EXPORTER_OTLP_ENDPOINT")
+        return (
+            self.endpoint
+            or environment.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+            or (base and f"{base.rstrip('/')}/v1/traces")
+            or None
+        )
+
+    def settings(self) -> TracingSettings | None:
+        """What routers are given."""
+        endpoint = self.resolved()
+        if endpoint is None:
+            return None
+        return TracingSettings(endpoint, self.sample, self.trust_incoming)
+
+
+class LoggingConfig(Strict):
+    """Log lines of routers and replicas; never a prompt or a key."""
+
+    format: Literal["text", "json"] = Field(
+        default="text", description="Of every [log line](tracing.md#logs)."
+    )
+    access: bool = Field(
+        default=False,
+        description="A line for each request when all is known of it: who, how it ended, waits, "
+        "tokens.",
     )
 
 
@@ -407,7 +492,21 @@ class RouterConfig(RouterLimits):
     """The ingress."""
 
     replicas: int = Field(default=2, ge=1, description="Routers.")
+    autoscaling: dict[str, Any] | None = Field(
+        default=None,
+        description="Instead of `replicas`: Ray Serve's `autoscaling_config` of the routers, such "
+        "as `{min_replicas: 2, max_replicas: 8, target_ongoing_requests: 500}`. A request is "
+        "ongoing from its arrival to the last byte of its answer.",
+    )
+    drain_s: float = Field(
+        default=600.0, ge=0, description="Seconds that a leaving router lets its streams go on."
+    )
     num_cpus: float = Field(default=1.0, ge=0, description="CPUs that Ray reserves for each.")
+    label_selector: dict[str, str] = Field(
+        default={},
+        description="Labels of the Ray nodes that routers run on, such as those of a worker group "
+        "of KubeRay's; without, any node.",
+    )
 
 
 class PoolConfig(Strict):
@@ -444,6 +543,12 @@ class PoolConfig(Strict):
         loading = llm.get("model_loading_config")
         if not isinstance(loading, dict) or not loading.get("model_id"):
             raise ValueError("give llm.model_loading_config.model_id, the name clients ask for")
+        scaling = (llm.get("deployment_config") or {}).get("autoscaling_config") or {}
+        if scaling.get("min_replicas", 1) == 0 or scaling.get("initial_replicas", 1) == 0:
+            raise ValueError(
+                "llm.deployment_config.autoscaling_config: keep 1 replica at least; the replicas "
+                "tell of the backlog, so with none of them a pool would never be scaled up"
+            )
         return llm
 
 
@@ -577,8 +682,25 @@ class AppConfig(LiveConfig):
     )
     router: RouterConfig = Field(default=RouterConfig(), description="The ingress.")
     admin: AdminConfig = Field(default=AdminConfig(), description="Where the admin API listens.")
+    live_files: tuple[str, ...] = Field(
+        default=(),
+        description="YAML files on every node with a router, with `groups`, `clients` and "
+        "`admin_key_hashes` to be added to those here; read again when they change, without a "
+        "restart. Kubernetes puts ConfigMaps and Secrets there.",
+    )
     usage: UsageConfig = Field(
         default=UsageConfig(), description="What is kept of what clients use."
+    )
+    metrics: MetricsConfig = Field(
+        default=MetricsConfig(), description="What is exported of single clients."
+    )
+    explain: ExplainConfig = Field(
+        default=ExplainConfig(), description="Which requests can be explained afterwards."
+    )
+    tracing: TracingConfig = Field(default=TracingConfig(), description="Traces by OpenTelemetry.")
+    logging: LoggingConfig = Field(
+        default=LoggingConfig(),
+        description="Log lines of routers and replicas; never a prompt or a key.",
     )
     pools: tuple[PoolConfig, ...] = Field(
         min_length=1, description="The models, each with its replicas."
@@ -612,6 +734,15 @@ class AppConfig(LiveConfig):
         given = self.model_dump(mode="json", include=set(LiveConfig.model_fields))
         given["router"] = {name: given["router"][name] for name in RouterLimits.model_fields}
         return given
+
+    def watch_settings(self) -> WatchSettings:
+        """Who looks at requests in routers."""
+        return WatchSettings(
+            self.explain.keep,
+            self.explain.per_second,
+            self.logging.access,
+            self.tracing.settings(),
+        )
 
     def queue_settings(self) -> QueueSettings:
         """What all senders of a pool agree on."""

@@ -10,9 +10,9 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from deployments.config import AppConfig, home
 from deployments.configuration.file import ServeFile, UnsoundFileError
 
 READY_TIMEOUT_S = 600.0
+LOOK_S = 0.5  # between two looks whether the file is to be read again
+METRICS_PORT = 8080  # where it is usual with Ray; FAIRLANE_METRICS_PORT names another
 ENVIRONMENT = Path(__file__).with_name("serve.env")
 
 
@@ -81,6 +83,13 @@ def set_environment() -> None:
             os.environ.setdefault(name, value)
 
 
+def close_haproxy() -> None:
+    """Have Ray start HAProxy by way of `deployments.haproxy`, where that is installed."""
+    own = Path(sys.executable).with_name("fairlane-haproxy")
+    if own.exists():
+        os.environ.setdefault("RAY_SERVE_HAPROXY_BINARY_PATH", str(own))
+
+
 def avoid_taken_ports() -> None:
     """Give HAProxy's metrics and stats other ports when another program has the usual ones."""
     for variable, usual in (
@@ -90,6 +99,14 @@ def avoid_taken_ports() -> None:
         if variable not in os.environ and not _is_free(usual):
             with socket.create_server(("", 0)) as probe:
                 os.environ[variable] = str(probe.getsockname()[1])
+
+
+def metrics_port() -> int | None:
+    """Where Ray is to export metrics; None: it may choose."""
+    given = os.environ.get("FAIRLANE_METRICS_PORT")
+    if given:
+        return int(given)
+    return METRICS_PORT if _is_free(METRICS_PORT) else None
 
 
 def _is_free(port: int) -> bool:
@@ -110,11 +127,18 @@ def step(what: str) -> Iterator[None]:
 
 
 class LocalCluster:
-    """A Ray cluster of this process, with the application in it."""
+    """A Ray cluster of this process, with the application in it.
 
-    def __init__(self, settings: LocalSettings) -> None:
-        self._settings = settings
+    SIGHUP has the file read again and rolled out, while streams go on: Serve replaces routers and
+    replicas by new ones, and those that leave are drained.
+    """
+
+    def __init__(self, read: Callable[[], LocalSettings]) -> None:
+        """read: see `load`; called again when the file is to be read again."""
+        self._read = read
+        self._settings = read()
         self._stop = threading.Event()
+        self._changed = threading.Event()
 
     def run(self) -> int:
         """Start, serve until Ctrl-C or SIGTERM, end. Returns an exit status."""
@@ -125,8 +149,11 @@ class LocalCluster:
             self.start()
             print(f"Fairlane is ready after {time.monotonic() - start:.0f} s. Try:\n", flush=True)
             print(self._curl(), flush=True)
-            print("\nCtrl-C ends it.", flush=True)
-            self._stop.wait()
+            print("\nCtrl-C ends it; SIGHUP reads the file again.", flush=True)
+            while not self._stop.wait(LOOK_S):
+                if self._changed.is_set():
+                    self._changed.clear()
+                    self._roll_out()
             return 0
         except KeyboardInterrupt:
             return 0  # the usual way to end
@@ -147,19 +174,20 @@ class LocalCluster:
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         os.environ.setdefault("RAY_SERVE_HAPROXY_NBTHREAD", "1")  # the cores are the engines'
         avoid_taken_ports()
+        close_haproxy()
         home().mkdir(parents=True, exist_ok=True)
         with step("loading Ray Serve and vLLM"):
             import ray
             from ray import serve
-            from ray.serve.api import RunTarget
 
-            from deployments.app import build
+            import deployments.app  # noqa: F401 (so that building takes no time of its own)
         with step("starting Ray"):
             ray.init(
                 include_dashboard=False,
                 log_to_driver=False,
                 configure_logging=False,
                 namespace="serve",
+                _metrics_export_port=metrics_port(),
             )
             self._catch_signals()  # Ray has put its own in place
             serve.start(
@@ -167,8 +195,7 @@ class LocalCluster:
                 http_options={"host": self._settings.host, "port": self._settings.port},
             )
         with step("building the application"):
-            target = RunTarget(build(self._settings.app), name=self._settings.name)
-            serve.run_many([target], wait_for_applications_running=False)
+            self._deploy()
         with step("starting routers and vLLM replicas"):
             self._wait_until_ready(serve)
 
@@ -188,9 +215,31 @@ class LocalCluster:
             ray.shutdown()
             print(f"Fairlane: ended after {time.monotonic() - start:.1f} s", flush=True)
 
+    def _deploy(self) -> None:
+        from ray import serve
+        from ray.serve.api import RunTarget
+
+        from deployments.app import build
+
+        target = RunTarget(build(self._settings.app), name=self._settings.name)
+        serve.run_many([target], wait_for_applications_running=False)
+
+    def _roll_out(self) -> None:
+        try:
+            settings = self._read()
+        except SystemExit as error:  # unsound: what is there stays
+            print(error, file=sys.stderr, flush=True)
+            return
+        if (settings.host, settings.port) != (self._settings.host, self._settings.port):
+            print("fairlane: a new address needs a restart; it stays", file=sys.stderr, flush=True)
+        with step(f"rolling out {settings.path.name}"):
+            self._settings = replace(settings, host=self._settings.host, port=self._settings.port)
+            self._deploy()
+
     def _catch_signals(self) -> None:
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: self._interrupt())
+        signal.signal(signal.SIGHUP, lambda *_: self._changed.set())
 
     def _interrupt(self) -> None:
         self._stop.set()

@@ -18,7 +18,8 @@ ratios are taken within a round first. The load driver runs in this process, out
 system; its own CPU, which is 12 to 40 us a token on the same cores, weighs on all.
 
 ``python -m loadtests.bench_path [--rounds 3] [--only vllm,rayllm,fairlane]`` prints a table and,
-as its last line, the numbers as JSON. Logs of the systems lie in .local/bench. Every process it
+as its last line, the numbers as JSON. ``--only plain,watched`` measures what watching costs
+(`observed`). Logs of the systems lie in .local/bench. Every process it
 started is ended when it ends, on Ctrl-C and SIGTERM too.
 """
 
@@ -49,6 +50,7 @@ from rich.table import Table
 from deployments.local_cluster import load
 from deployments.tiny_model import ensure_tiny_model
 from loadtests import driver
+from loadtests.observed import PLAIN, WATCHED, trace_sink, write_variant
 from loadtests.process_cpu import cpu_use, system_processes
 from loadtests.system_end import end_system
 
@@ -151,15 +153,32 @@ def fairlane_command(engine: Engine, port: int) -> list[str]:
 
     One router for the one replica: a second only adds wake-ups.
     """
-    module = ["deployments.cli", "serve", str(CONFIG), "--replicas", "1", "--routers", "1"]
+    return _fairlane(CONFIG, port)
+
+
+def _fairlane(config: Path, port: int) -> list[str]:
+    module = ["deployments.cli", "serve", str(config), "--replicas", "1", "--routers", "1"]
     return [*module, "--max-num-seqs", str(STREAMS), "--port", str(port)]
+
+
+def plain_command(engine: Engine, port: int) -> list[str]:
+    """Fairlane with nothing watched."""
+    return _fairlane(write_variant(CONFIG, PLAIN, LOGS / "plain.yaml"), port)
+
+
+def watched_command(engine: Engine, port: int) -> list[str]:
+    """Fairlane with all that can be watched."""
+    return _fairlane(write_variant(CONFIG, WATCHED, LOGS / "watched.yaml"), port)
 
 
 SYSTEMS = {
     "vllm": System("vLLM's own server", 8101, "/health", None, vllm_command),
     "rayllm": System("ray.serve.llm", 8102, "/v1/models", None, rayllm_command),
     "fairlane": System("Fairlane", 8103, "/readyz", "sk-local-alice", fairlane_command),
+    "plain": System("unwatched", 8104, "/readyz", "sk-local-alice", plain_command),
+    "watched": System("watched", 8105, "/readyz", "sk-local-alice", watched_command),
 }
+USUAL = ("vllm", "rayllm", "fairlane")
 
 
 def _start(system: System, engine: Engine, log: Path) -> subprocess.Popen[bytes]:
@@ -326,6 +345,10 @@ def summary(measured: Mapping[str, Sequence[Measured]]) -> dict[str, Any]:
                 pairs = zip(measured[name], measured[other], strict=True)
                 ratio = statistics.median(a.tokens_per_s / b.tokens_per_s for a, b in pairs)
                 numbers[f"{name}_tps_over_{other}"] = round(ratio, 3)
+    if "plain" in measured and "watched" in measured:
+        pairs = zip(measured["watched"], measured["plain"], strict=True)
+        ratio = statistics.median(a.tokens_per_s / b.tokens_per_s for a, b in pairs)
+        numbers["watched_tps_over_plain"] = round(ratio, 3)
     numbers["rounds"] = {name: [asdict(r) for r in results] for name, results in measured.items()}
     return numbers
 
@@ -402,13 +425,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--rounds", type=int, default=3, help="rounds of all systems (default 3)")
-    parser.add_argument("--only", type=_names, default=list(SYSTEMS), help="systems, with commas")
+    parser.add_argument("--only", type=_names, default=list(USUAL), help="systems, with commas")
     options = parser.parse_args(arguments)
     # Started in the background of a script, SIGINT is ignored, here and in what is started here.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        measured = bench(options.only, options.rounds)
+        with trace_sink() if "watched" in options.only else contextlib.nullcontext():
+            measured = bench(options.only, options.rounds)
     except KeyboardInterrupt:
         _progress.print("interrupted; everything started has been stopped")
         return 130

@@ -169,15 +169,17 @@ def with_clients(content: Mapping[str, Any], workload: Workload, keys: ClientKey
     """Return a Serve config's content in which Fairlane knows the clients of a workload.
 
     They get the workload's weights and the hashes of their keys; a client that the configuration
-    already has under that name gives way. Raises KeysError when it has no application.
+    already has under that name gives way. Where the routers' `user_config` has clients, those of
+    `args` do not hold, so they join it there: `serve deploy` then takes them up without a restart.
+    Raises KeysError when it has no application.
     """
     # Here, so that who only reads keys (the locustfile) needs nothing but the standard library.
     from router.clients import hash_key
 
     made = copy.deepcopy(dict(content))
     try:
-        arguments = made["applications"][0]["args"]
-    except (KeyError, IndexError, TypeError):
+        holder = _client_holder(made["applications"][0])
+    except (KeyError, IndexError, TypeError, AttributeError):
         raise KeysError("the configuration has no application of Fairlane") from None
     ours = [
         {
@@ -187,6 +189,16 @@ def with_clients(content: Mapping[str, Any], workload: Workload, keys: ClientKey
         }
         for client in workload.clients
     ]
-    others = [c for c in arguments.get("clients", ()) if c["name"] not in workload.clients]
-    arguments["clients"] = [*others, *ours]
+    others = [c for c in holder.get("clients") or () if c["name"] not in workload.clients]
+    holder["clients"] = [*others, *ours]
     return made
+
+
+def _client_holder(application: dict[str, Any]) -> dict[str, Any]:
+    """Where an application's clients stand. Raises KeyError without `args`."""
+    for deployment in application.get("deployments") or ():
+        live: dict[str, Any] = deployment.get("user_config") or {}
+        if deployment.get("name") == "Router" and live.get("clients") is not None:
+            return live
+    arguments: dict[str, Any] = application["args"]
+    return arguments

@@ -22,6 +22,15 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 CURRENT_LEASE: ContextVar[Lease | None] = ContextVar("fairlane_lease", default=None)
 
 
+def about_lease() -> dict[str, Any]:
+    """For log lines: which request is served where it is called."""
+    lease = CURRENT_LEASE.get()
+    if lease is None:
+        return {}
+    request, _, _ = lease.name.rpartition(".")
+    return {"request_id": request, "lease": lease.name, "client": lease.token.client}
+
+
 class Leases(Protocol):
     """Who keeps the leases."""
 

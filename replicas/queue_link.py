@@ -33,6 +33,7 @@ from typing import Any
 
 from fairness.grant_token import GrantToken
 from fairness.groups import is_group
+from fairness.observe.call_meter import CallMeter
 from fairness.store.breaker import BreakerOpenError
 from fairness.store.contract import (
     Call,
@@ -112,11 +113,17 @@ class QueueLink:
         self._waited = False
         self.kv_usage = 0.0
         self.preemptions = 0
+        self.calls = CallMeter()
 
     @property
     def book(self) -> LeaseBook:
         """The leases."""
         return self._book
+
+    @property
+    def pool_waiting(self) -> int:
+        """Requests in the global queue, as of the last heartbeat."""
+        return self._pool.waiting
 
     def wake(self) -> None:
         """Something changed."""
@@ -278,13 +285,17 @@ class QueueLink:
                 call.charge(name, usage)
         for name, usage in settlements:
             call.settle(name, usage)
+        now = asyncio.get_running_loop().time
+        began = now()
         try:
             reply = await self._session.execute(call)
+            self.calls.succeeded(now() - began)
         except StoreUnavailableError as error:
             self._book.recharge()
             if isinstance(error, BreakerOpenError):
                 await asyncio.sleep(error.retry_in_s)
             else:
+                self.calls.failed(now() - began)
                 logger.warning("global queue unreachable, going on by local counters: %s", error)
                 await asyncio.sleep(RETRY_S)
             return

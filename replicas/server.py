@@ -23,13 +23,18 @@ from ray.serve.llm import LLMConfig
 from ray.serve.llm.deployment import LLMServer
 from ray.util import metrics
 
+from fairness.log_lines import Format, show_lines
+from fairness.observe.board import Board
+from fairness.observe.observation import ReplicaFacts
 from fairness.store.contract import QueueSettings, Sender
 from fairness.store.locate import GrantKey, LocatedQueue, StoreSource
-from replicas.counter_lag import Lag
+from replicas.autoscaling import Work
 from replicas.engine import FairVLLMEngine
-from replicas.grant_check import GrantCheck
+from replicas.facts import cache_tokens, keep_telling
+from replicas.grant_check import GrantCheck, about_lease
 from replicas.identity import bind_identity
 from replicas.lease_book import LeaseBook
+from replicas.metrics import ReplicaMetrics
 from replicas.queue_link import LinkSettings, QueueLink
 from replicas.stand_in import Shares
 from replicas.trunk_server import TrunkServer
@@ -52,17 +57,24 @@ class ReplicaSettings:
     lookahead: int = 4
     drain_s: float = 600.0
     link: LinkSettings = field(default_factory=LinkSettings)
+    log_format: Format = "text"
 
 
 class StepListener:
-    """vLLM's stat logger interface, used only to hear that an engine step is done."""
+    """vLLM's stat logger interface, used to hear that an engine step is done, and what it ended."""
 
-    def __init__(self, step_done: Callable[[], None]) -> None:
+    def __init__(self, step_done: Callable[[], None], ended: Callable[[list[Any]], None]) -> None:
+        """ended: told of the requests that a step has ended (vLLM's `FinishedRequestStats`)."""
         self._step_done = step_done
+        self._ended = ended
 
-    def record(self, *_: Any, **__: Any) -> None:
+    def record(
+        self, scheduler_stats: Any = None, iteration_stats: Any = None, *_: Any, **__: Any
+    ) -> None:
         """A step is done."""
         self._step_done()
+        if iteration_stats is not None and iteration_stats.finished_requests:
+            self._ended(iteration_stats.finished_requests)
 
     def log(self) -> None:
         """Nothing to log."""
@@ -74,46 +86,28 @@ class StepListener:
         """Sleeping changes nothing here."""
 
 
-def _lag_gauges(pool: str) -> Callable[[Lag], None]:
-    """Show on Ray's metrics port how far the engine's counters lag behind the global ones."""
-    seconds = metrics.Gauge(
-        "fairlane_counter_lag_seconds",
-        "Age of the global counters that order this replica's batch, the worst of the last second",
-        tag_keys=("pool",),
-    )
-    service = metrics.Gauge(
-        "fairlane_counter_lag_service",
-        "Service charged here to one client within that age, the most of the last second",
-        tag_keys=("pool",),
-    )
-    for gauge in (seconds, service):
-        gauge.set_default_tags({"pool": pool})
-
-    def show(lag: Lag) -> None:
-        seconds.set(lag.seconds)
-        service.set(lag.service)
-
-    return show
-
-
 class FairLLMServer(LLMServer):
     """`LLMServer` that serves its own port, to granted requests only, in VTC order."""
 
     async def __init__(  # type: ignore[misc]  # Ray Serve awaits constructors
         self, llm_config: LLMConfig, *, settings: ReplicaSettings, store: StoreSource
     ) -> None:
+        show_lines(("replicas", "fairness"), settings.log_format, about_lease)
         await super().__init__(llm_config, engine_cls=FairVLLMEngine)
         self._settings = settings
         self._store = store
         engine_client = self.engine._engine_client
-        slots = engine_client.vllm_config.scheduler_config.max_num_seqs
-        self._book = LeaseBook(settings.lookahead, slots)
+        self._slots = engine_client.vllm_config.scheduler_config.max_num_seqs
+        self._book = LeaseBook(settings.lookahead, self._slots)
         longest = engine_client.model_config.max_model_len
         name = f"{serve.get_replica_context().replica_tag}-{secrets.token_hex(4)}"
         queue = await LocatedQueue.open(store, settings.pool, settings.queue)
         await warm_up(engine_client)
         bind_identity(engine_client)
-        engine_client.logger_manager.stat_loggers.append(StepListener(self._step_done))
+        exported = ReplicaMetrics(metrics, settings.pool)
+        engine_client.logger_manager.stat_loggers.append(
+            StepListener(self._step_done, exported.ended)
+        )
 
         key = await GrantKey.open(store)
         listener = socket.create_server((ray.util.get_node_ip_address(), 0), backlog=1024)
@@ -127,7 +121,7 @@ class FairLLMServer(LLMServer):
             longest=longest,
             settings=settings.link,
             on_loss=key.share,
-            on_lag=_lag_gauges(settings.pool),
+            on_lag=lambda lag: exported.show(self._link, lag),
         )
         shares = Shares(self._book, longest, asyncio.get_running_loop().time)
         door = GrantCheck(
@@ -140,15 +134,43 @@ class FairLLMServer(LLMServer):
         )
         self._port = TrunkServer(door, door.admit)
         await self._port.listen(listener)
+        cache = cache_tokens(engine_client.vllm_config)
+        self._board = Board.open(store, settings.pool, settings.queue)
+        self._telling = asyncio.create_task(
+            keep_telling(
+                self._board,
+                name,
+                lambda: ReplicaFacts(
+                    self._slots,
+                    settings.lookahead,
+                    longest,
+                    cache,
+                    self._link.kv_usage,
+                    self._link.preemptions,
+                ),
+            )
+        )
         self._linking = asyncio.create_task(self._link.run())
         gc.collect()
         gc.freeze()  # what was loaded until now stays: the collector need not look at it again
         logger.info("replica %s serves %s on %s:%s", name, settings.pool, host, port)
 
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Tell Serve's autoscaler of the work here and in the queue."""
+        work = Work.of(
+            waiting=self._link.pool_waiting,
+            running=self._book.open_leases,
+            slots=self._slots,
+            kv_usage=self._link.kv_usage,
+        )
+        return work.stats()
+
     async def check_health(self) -> None:
         """Fail when the engine, the port or the link is gone; Serve then restarts the replica."""
         if self._linking.done():
             raise RuntimeError(f"the replica's link to the global queue ended: {self._linking}")
+        if self._telling.done():
+            raise RuntimeError(f"the replica tells nobody of itself any more: {self._telling}")
         if not self._port.serving:
             raise RuntimeError("the replica's port is closed")
         await super().check_health()
@@ -173,7 +195,9 @@ class FairLLMServer(LLMServer):
                 async with asyncio.timeout(SETTLE_S):
                     await self._link.drain()
         self._linking.cancel()
+        self._telling.cancel()
         await self._link.leave()
+        await self._board.aclose()
         logger.info("drained")
 
     def _step_done(self) -> None:

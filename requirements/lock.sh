@@ -45,3 +45,9 @@ HEADER
     cat "$new"
 } >requirements/cpu.lock
 echo "lock: requirements/cpu.lock has $(grep -c '==' requirements/cpu.lock) packages"
+
+# Of it, what the image takes that Ray's own image for LLMs lacks (deployments/images/gpu.Dockerfile).
+{
+    echo '# Made of cpu.lock by lock.sh: for deployments/images/gpu.Dockerfile.'
+    awk '/^[^ #]/ { wanted = /^(hiredis|orjson|redis|setuptools)==/ } wanted' requirements/cpu.lock
+} >requirements/image.lock

@@ -12,6 +12,7 @@ import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,9 +24,12 @@ from router.bodies import Body, ClientGoneError, check_body, read_body
 from router.body_rules import BodyRules
 from router.clients import Client, Clients
 from router.errors import ApiError, not_found, unavailable, unknown_model
+from router.explain.story import Story
+from router.meter import Meter
 from router.relay import BrokenAnswerError, ReplicaFailedError, relay
 from router.trunks import Trunks
 from router.turns import Turn, Turns
+from router.watch import Watch
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +50,10 @@ ENGINE_PATHS = frozenset(
 )
 PASS_PATHS = frozenset({"/tokenize", "/detokenize", "/v1/tokenize", "/v1/detokenize"})
 PASS_TTL_S = 30.0
+EVENT_STREAM = b"text/event-stream"
 GRANT_ATTEMPTS = 4
+
+CURRENT: ContextVar[Exchange | None] = ContextVar("fairlane_exchange", default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,31 +79,39 @@ class RouterApp:
     grant_ttl_s: float
     limits: Limits
     admin: Callable[[Scope, Receive, Send], Awaitable[None]] | None = None  # what is under /admin
+    meter: Meter = field(default_factory=Meter)
     started: int = field(default_factory=lambda: int(time.time()))
+    watch: Watch | None = None  # who looks at requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await refuse_websocket(scope, send)
             return
         exchange = Exchange(scope, receive, send)
+        CURRENT.set(exchange)
         if self.admin is not None and (exchange.path + "/").startswith("/admin/"):
             await self.admin(scope | {"path": exchange.path, "root_path": ""}, receive, send)
             return
         try:
             await self._route(exchange)
         except ApiError as error:
-            await exchange.refuse(error)
+            await self._refuse(exchange, error)
         except StoreUnavailableError:
-            await exchange.refuse(unavailable("the global queue is out of reach; try again"))
+            away = unavailable("the global queue is out of reach; try again")
+            await self._refuse(exchange, away)
         except ClientGoneError:
             pass  # nobody to answer
         except BrokenAnswerError:
             raise  # the server cuts the connection: that is how a client learns of it
         except Exception:  # the edge: a fault of ours is logged and answered, never left hanging
             logger.exception("a request failed by a fault of the router")
-            await exchange.refuse(
-                ApiError(500, "the router failed on this request", "server_error", "internal_error")
-            )
+            message = "the router failed on this request"
+            fault = ApiError(500, message, "server_error", "internal_error")
+            await self._refuse(exchange, fault)
+
+    async def _refuse(self, exchange: Exchange, error: ApiError) -> None:
+        self.meter.refused(error.code or str(error.status))
+        await exchange.refuse(error)
 
     async def _route(self, exchange: Exchange) -> None:
         path, method = exchange.path, exchange.method
@@ -128,6 +143,7 @@ class RouterApp:
     async def _admit(self, exchange: Exchange) -> tuple[Client, Body]:
         """Identity first: nothing of a stranger's body is read."""
         client = await self.clients.client(exchange.header("authorization"))
+        exchange.client = client.name
         length = exchange.header("content-length")
         limits = self.limits
         data = await read_body(
@@ -137,13 +153,32 @@ class RouterApp:
 
     async def _serve(self, exchange: Exchange, client: Client, body: Body) -> None:
         turns = self._pool(body.model)
+        if self.watch is None:
+            await self._take_turn(exchange, client, body, turns, None)
+            return
+        with self.watch.over(exchange, client, body, body.model, turns.following) as story:
+            await self._take_turn(exchange, client, body, turns, story)
+
+    async def _take_turn(
+        self, exchange: Exchange, client: Client, body: Body, turns: Turns, story: Story | None
+    ) -> None:
         await self._require_ready(turns, body.model)
-        turn = turns.submit(client, len(body.data), body.priority)
+        turn = turns.submit(client, len(body.data), body.priority, story)
         exchange.in_line(turn.request)
+        exchange.on_stream = lambda waited_s: self.meter.first_token(body.model, waited_s)
+        outcome = "failed"
         try:
             await exchange.unless_gone(self._wait_and_relay(exchange, turns, turn, body))
+            outcome = exchange.outcome
+        except (ClientGoneError, asyncio.CancelledError):  # the server cancels, too
+            outcome = "gone"
+            raise
+        except ApiError:
+            outcome = "refused"
+            raise
         finally:
             turns.leave(turn)
+            self.meter.ended(body.model, outcome)
 
     async def _require_ready(self, turns: Turns, model: str) -> None:
         if await turns.look():
@@ -164,7 +199,7 @@ class RouterApp:
                     f"no turn within {self.limits.max_wait_s:g} s: the cluster is overloaded", 10
                 ) from None
             grant = turn.grant.result()
-            exchange.waited()
+            self.meter.waited(body.model, exchange.waited())
             token = GrantToken(
                 lease=grant.lease,
                 client=turn.client.name,
@@ -176,10 +211,13 @@ class RouterApp:
                 groups=grant.groups,
             )
             try:
-                await self._relay(exchange, grant.url, token, turns, body=body, turn=turn)
+                whole = await self._relay(exchange, grant.url, token, turns, body=body, turn=turn)
+                exchange.broken = not whole
                 return
             except ReplicaFailedError as error:
                 logger.warning("replica %s failed, asking another: %s", grant.replica, error)
+                if turn.story is not None:
+                    turn.story.fail(str(error))
                 turns.retry(turn)
         raise unavailable("the replicas asked failed; try again", 2)
 
@@ -204,7 +242,8 @@ class RouterApp:
         *,
         body: Body,
         turn: Turn | None = None,
-    ) -> None:
+    ) -> bool:
+        """Was the answer whole?"""
         path = exchange.path
         if path in PASS_PATHS:
             path = path.removeprefix("/v1")
@@ -215,7 +254,11 @@ class RouterApp:
         if turn is not None:
             # vLLM's id; a client's may not be unique
             headers.append(("x-request-id", turn.request))
-        await relay(
+            if turn.story is not None:
+                turn.story.ask()
+        if self.watch is not None:
+            headers += self.watch.headers(None if turn is None else turn.story)
+        return await relay(
             self.trunks,
             body,
             exchange.send,
@@ -245,6 +288,15 @@ class RouterApp:
         await exchange.answer(content, status)
 
 
+def about_request() -> dict[str, Any]:
+    """For log lines: which request is served where it is called."""
+    exchange = CURRENT.get()
+    if exchange is None:
+        return {}
+    fields = {"request_id": exchange.request_id}
+    return fields if exchange.client is None else fields | {"client": exchange.client}
+
+
 async def refuse_websocket(scope: Scope, send: Send) -> None:
     """There are none here; without a word the server would call that a fault of ours (500)."""
     if scope["type"] == "websocket":
@@ -252,7 +304,7 @@ async def refuse_websocket(scope: Scope, send: Send) -> None:
 
 
 class Exchange:
-    """One HTTP request and its answer."""
+    """One HTTP request and its answer. Times: `at` in Unix seconds, others of `time.monotonic`."""
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.method: str = scope["method"]
@@ -262,18 +314,33 @@ class Exchange:
         self._headers = scope["headers"]
         self._send = send
         self._started = False
-        self._request_id = secrets.token_hex(8)
+        self.request_id = secrets.token_hex(8)
+        self.client: str | None = None
+        self.at, self.born = time.time(), time.monotonic()
+        self.status: int | None = None
+        self.broken = False  # the answer was cut off
         self._queued = 0.0
         self._waited_s: float | None = None
+        self._stream_to_come = False
+        self.on_stream: Callable[[float], None] | None = None  # told when the first bytes come
 
     def in_line(self, request_id: str) -> None:
         """It waits for its turn, under an id that its replica knows, too."""
-        self._request_id = request_id
+        self.request_id = request_id
         self._queued = time.monotonic()
 
-    def waited(self) -> None:
-        """Its turn has come."""
+    def waited(self) -> float:
+        """Its turn has come, after so many seconds."""
         self._waited_s = time.monotonic() - self._queued
+        return self._waited_s
+
+    @property
+    def outcome(self) -> str:
+        """How the answer went that was passed on: ok, rejected or failed."""
+        status = self.status or 0
+        if self.broken or status >= 500:
+            return "failed"
+        return "rejected" if status >= 400 else "ok"
 
     def header(self, name: str) -> str | None:
         """The first header of that (lower-case) name."""
@@ -286,12 +353,21 @@ class Exchange:
     async def send(self, message: dict[str, Any]) -> None:
         """Pass an ASGI message on, remembering that the answer has begun."""
         self._started = True
+        if self._stream_to_come:
+            self._stream_to_come = False
+            if self.on_stream is not None:
+                self.on_stream(time.monotonic() - self._queued)
         if message["type"] == "http.response.start":
+            self.status = message["status"]
+            self._stream_to_come = any(
+                name == b"content-type" and value.startswith(EVENT_STREAM)
+                for name, value in message["headers"]
+            )
             message = message | {"headers": [*message["headers"], *self._own_headers()]}
         await self._send(message)
 
     def _own_headers(self) -> list[tuple[bytes, bytes]]:
-        headers = [(b"x-fairlane-request-id", self._request_id.encode())]
+        headers = [(b"x-fairlane-request-id", self.request_id.encode())]
         if self._waited_s is not None:
             waited = b"%d" % round(self._waited_s * 1000)
             headers.append((b"x-fairlane-queue-wait-ms", waited))

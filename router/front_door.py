@@ -14,7 +14,15 @@ from starlette.middleware import Middleware
 
 Asgi = Callable[..., Awaitable[None]]
 READ = frozenset(
-    {b"authorization", b"content-length", b"content-type", b"host", b"x-forwarded-for"}
+    {
+        b"authorization",
+        b"content-length",
+        b"content-type",
+        b"host",
+        b"x-forwarded-for",
+        b"traceparent",
+        b"tracestate",  # heeded only with `tracing.trust_incoming`
+    }
 )
 
 

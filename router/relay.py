@@ -44,8 +44,8 @@ async def relay(
     headers: Headers,
     lifeline: Lifeline,
     answered: Callable[[], None],
-) -> None:
-    """Ask the replica and pass its answer on.
+) -> bool:
+    """Ask the replica and pass its answer on; was it whole?
 
     Raises ReplicaFailedError when nothing was sent to the client yet (a 403 is the replica's
     refusal of the grant), ApiError for a path that the model does not have, BrokenAnswerError when
@@ -73,7 +73,7 @@ async def relay(
                 ],
             }
         )
-        await _pass_on(answer, first, send, lifeline)
+        return await _pass_on(answer, first, send, lifeline)
 
 
 async def _inspected(answer: Answer, path: str) -> bytes:
@@ -89,7 +89,7 @@ async def _inspected(answer: Answer, path: str) -> bytes:
     return content
 
 
-async def _pass_on(answer: Answer, first: bytes, send: Send, lifeline: Lifeline) -> None:
+async def _pass_on(answer: Answer, first: bytes, send: Send, lifeline: Lifeline) -> bool:
     try:
         async with lifeline():
             if first:
@@ -99,11 +99,13 @@ async def _pass_on(answer: Answer, first: bytes, send: Send, lifeline: Lifeline)
                 chunk = await answer.read()
                 more = not answer.complete
                 await send({"type": "http.response.body", "body": chunk, "more_body": more})
+        return True
     except OSError as error:
         logger.warning("replica failed in the middle of an answer: %s", error)
         if not dict(answer.headers).get("content-type", "").startswith("text/event-stream"):
             raise BrokenAnswerError from error
         await send({"type": "http.response.body", "body": _error_event()})
+        return False
 
 
 def _error_event() -> bytes:

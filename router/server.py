@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import logging
 import secrets
-import sys
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,21 +14,33 @@ from typing import Any
 from ray import serve
 from ray.util import metrics
 
+from fairness.log_lines import Format, show_lines
+from fairness.observe.board import Board
+from fairness.observe.observation import Observation
+from fairness.observe.observer import TOP, Observer
 from fairness.store.contract import QueueSettings
 from fairness.store.locate import GrantKey, LocatedQueue, StoreSource
 from router.admin.app import admin_api
 from router.admin.guard import AdminKeys, Guard
 from router.admin.port import AdminPort
-from router.app import Limits, Receive, RouterApp, Scope, Send
+from router.app import Limits, Receive, RouterApp, Scope, Send, about_request
 from router.clients import Clients, Configured
 from router.directory.directory import Directory
-from router.directory.store import audit_log
+from router.explain.shelf import Shelf
+from router.explain.stories import Stories
+from router.file_watch import changes
 from router.limits import QueueLimits
+from router.metrics import RouterMetrics
+from router.pool_metrics import PoolMetrics
 from router.stand_in import asking
 from router.trunks import Trunks
 from router.turns import Turns
+from router.watch import Watch, WatchSettings
+from router.weights import Weights
 
 logger = logging.getLogger(__name__)
+
+FLUSH_S = 2.0  # Ray drops a gauge that was not set for ten
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +58,11 @@ class RouterSettings:
     """pools: names of the models served.
 
     live: what Serve's `user_config` of the routers means; raises ValueError for an unsound one.
+    live_files: files that it reads, too; asked again when they change.
     build: names one build of the application, whose policy is to hold until an admin's next word.
     fail_closed: refuse requests while the store is away, rather than do without it.
+    top_clients: that have metrics of their own.
+    watch: who looks at requests. log_format: of all lines.
     admin_port, admin_host: where the admin API listens; without a port it is under /admin.
     """
 
@@ -58,17 +74,13 @@ class RouterSettings:
     admin_host: str = "127.0.0.1"
     admin_port: int | None = None
     fail_closed: bool = False
+    top_clients: int = TOP
+    live_files: tuple[str, ...] = ()
+    watch: WatchSettings = field(default_factory=WatchSettings)
+    log_format: Format = "text"
 
 
-def show_audit() -> None:
-    """Have the lines of the audit log written to the process's own standard error, a file of Ray's.
-    (What Serve puts in place of it keeps lines in memory, up to a thousand.)"""
-    if not audit_log.handlers:
-        handler = logging.StreamHandler(sys.__stderr__)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(name)s %(message)s"))
-        audit_log.addHandler(handler)
-        audit_log.setLevel(logging.INFO)
-        audit_log.propagate = False
+LOGGERS = ("router", "fairness", "fairlane")  # the last: audit and access
 
 
 @serve.ingress()
@@ -89,15 +101,19 @@ class Router:
         self._app: RouterApp | None = None
         self._admin: Guard | None = None
         self._directory: Directory | None = None
+        self._observers: dict[str, Observer] = {}  # pool -> what was seen of it
         self._admin_port: AdminPort | None = None
+        self._shelf: Shelf | None = None
+        self._tracing: Any = None  # router.tracing.Tracing
         self._configured = False
-        self._refused = metrics.Gauge(
-            "fairlane_configuration_refused",
-            "1 while this router keeps its configuration because the newest one is unsound",
-        )
+        self._metrics: RouterMetrics | None = None
+        self._flushing: asyncio.Task[None] | None = None
+        self._user_config: dict[str, Any] = {}
+        self._watching: asyncio.Task[None] | None = None
 
     async def __serve_build_asgi_app__(self) -> Callable[..., Awaitable[None]]:
         settings = self._settings
+        show_lines(LOGGERS, settings.log_format, about_request)
         live = settings.live({})
         name = f"{serve.get_replica_context().replica_tag}-{secrets.token_hex(4)}"
         key = await GrantKey.open(self._store)
@@ -112,13 +128,27 @@ class Router:
                 settings.queue,
                 ask=None if settings.fail_closed else asking(trunks, key.now),
                 on_loss=key.share,
-                on_degraded=self._gauge(pool),
             )
+        watch = self._watch(name)
         directory = self._directory = Directory.open(self._store, live.clients)
+        weights = Weights(directory)
+        self._observers = {
+            pool: Observer(
+                name,
+                pool,
+                Board.open(self._store, pool, settings.queue),
+                settings.queue,
+                weights=weights,
+                top=max(TOP, settings.top_clients),
+                on_seen=self._shown(pool),
+            )
+            for pool in settings.pools
+        }
         if settings.admin_port is not None:
             self._admin_port = AdminPort(
                 self._serve_admin, settings.admin_host, settings.admin_port
             )
+        self._metrics = RouterMetrics(metrics, turns)
         app = RouterApp(
             name,
             Clients(live.clients.keys, directory),
@@ -128,14 +158,20 @@ class Router:
             settings.queue.grant_ttl_ms / 1000,
             live.limits,
             self._serve_admin if settings.admin_port is None else None,
+            self._metrics,
+            watch=watch,
         )
         self._app = app
         self._apply(live, app, directory)
         directory.start()
+        if self._shelf is not None:
+            self._shelf.start()
         for pool_turns in turns.values():
             pool_turns.set_policy(settings.policy, settings.build)
             pool_turns.start()
-        show_audit()
+        for observer in self._observers.values():
+            observer.start()
+        self._flushing = asyncio.create_task(self._keep_flushing(self._metrics))
         gc.collect()
         gc.freeze()  # what was loaded until now stays: the collector need not look at it again
 
@@ -143,6 +179,21 @@ class Router:
             await app(scope, receive, send)
 
         return serve_http
+
+    def _watch(self, name: str) -> Watch | None:
+        """Who looks at requests here; None for nobody."""
+        settings, cost = self._settings.watch, self._settings.queue.cost
+        stories = None
+        if settings.keep:
+            stories = Stories(settings.keep, settings.per_second, time.monotonic)
+            self._shelf = Shelf(self._store, name, stories, cost)
+        if settings.tracing is not None:
+            from router.tracing import Tracing  # half a second to import
+
+            self._tracing = Tracing(settings.tracing, name)
+        if stories is None and self._tracing is None and not settings.access:
+            return None
+        return Watch(name, cost, stories=stories, tracing=self._tracing, access=settings.access)
 
     async def reconfigure(self, user_config: dict[str, Any] | None, rank: Any = None) -> None:
         """Take up what has changed: between two steps of the event loop, for the next request.
@@ -154,18 +205,29 @@ class Router:
         Serve shows it, and the other routers go on. A router at work keeps what it has and says
         so, since Serve would end it, streams and all.
         """
-        if self._app is None or self._directory is None:
+        if self._app is None or self._directory is None or self._metrics is None:
             raise RuntimeError("Serve calls this after the router's application was built")
+        self._user_config = user_config or {}
+        if self._watching is None and self._settings.live_files:
+            self._watching = asyncio.create_task(self._follow_files())
+        self._take_up()
+
+    async def _follow_files(self) -> None:
+        async for _ in changes(self._settings.live_files):
+            self._take_up()
+
+    def _take_up(self) -> None:
+        assert self._app is not None and self._directory is not None and self._metrics is not None
         try:
-            live = self._settings.live(user_config or {})
+            live = self._settings.live(self._user_config)
         except ValueError as error:
             if not self._configured:
                 raise
             logger.error("the new configuration is unsound; the one before stays: %s", error)
-            self._refused.set(1)
+            self._metrics.configuration_refused = True
             return
         self._configured = True
-        self._refused.set(0)
+        self._metrics.configuration_refused = False
         if live != self._live:
             self._apply(live, self._app, self._directory)
 
@@ -175,7 +237,7 @@ class Router:
         app.limits = live.limits
         for turns in app.turns.values():
             turns.limits = live.queue_limits
-        self._admin = admin_api(AdminKeys(live.admin_key_hashes), directory, app.turns)
+        self._admin = admin_api(AdminKeys(live.admin_key_hashes), directory, app.turns, self._shelf)
         self._live = live
 
     async def _serve_admin(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -183,34 +245,58 @@ class Router:
         if self._admin is not None:
             await self._admin(scope, receive, send)
 
+    def _shown(self, pool: str) -> Callable[[Observation, bool], None]:
+        """Exports what this router has seen of a pool, when it is the one that looks."""
+        exported = PoolMetrics(metrics, pool, self._settings.top_clients)
+
+        def show(seen: Observation, mine: bool) -> None:
+            if mine:
+                exported.show(seen)
+
+        return show
+
     @staticmethod
-    def _gauge(pool: str) -> Callable[[bool], None]:
-        """Shows on Ray's metrics port whether this router does without the store."""
-        gauge = metrics.Gauge(
-            "fairlane_degraded",
-            "1 while this router keeps the queue of its own requests, without the store",
-            tag_keys=("pool",),
-        )
-        gauge.set_default_tags({"pool": pool})
-        gauge.set(0)
-        return gauge.set
+    async def _keep_flushing(counted: RouterMetrics) -> None:
+        while True:
+            await asyncio.sleep(FLUSH_S)
+            counted.flush()
 
     async def check_health(self) -> None:
         """Fail when a loop of the router has ended; Serve then restarts it."""
+        if self._watching is not None and self._watching.done():
+            raise RuntimeError(
+                f"the configuration's files are not watched any more: {self._watching}"
+            )
         if self._directory is not None:
             self._directory.check()
+        if self._shelf is not None:
+            self._shelf.check()
         if self._admin_port is not None:
             self._admin_port.check()
+        for observer in self._observers.values():
+            observer.check()
+        if self._flushing is not None and self._flushing.done():
+            raise RuntimeError(f"metrics are not exported any more: {self._flushing}")
         if self._app is not None:
             for turns in self._app.turns.values():
                 turns.check()
 
     async def __del__(self) -> None:
+        if self._watching is not None:
+            self._watching.cancel()
         if self._admin_port is not None:
             await self._admin_port.stop()
+        if self._flushing is not None:
+            self._flushing.cancel()
+        for observer in self._observers.values():
+            await observer.stop()
         if self._directory is not None:
             await self._directory.stop()
         if self._app is not None:
             for turns in self._app.turns.values():
                 await turns.stop()
             await self._app.trunks.close()
+        if self._shelf is not None:
+            await self._shelf.stop()
+        if self._tracing is not None:
+            await asyncio.to_thread(self._tracing.shut_down)

@@ -26,6 +26,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
 from fairness.groups import Group
+from fairness.observe.call_meter import CallMeter
 from fairness.store.breaker import BreakerOpenError
 from fairness.store.coalescer import Coalescer
 from fairness.store.contract import (
@@ -46,6 +47,8 @@ from fairness.store.shadow import ShadowReport
 from fairness.store.usage import LastDays, Used
 from router.clients import Client
 from router.errors import ApiError, unavailable
+from router.explain.following import Following
+from router.explain.story import Story
 from router.limits import QueueLimits
 from router.stand_in import Ask, StandIn
 
@@ -71,6 +74,7 @@ class Turn:
         "priority",
         "request",
         "size",
+        "story",
     )
 
     def __init__(self, request: str, client: Client, size: int, priority: int, now: float) -> None:
@@ -81,6 +85,7 @@ class Turn:
         self.asked = now
         self.attempt = 0  # at least the number of its last lease
         self.failed: set[str] = set()
+        self.story: Story | None = None
         self.grant: asyncio.Future[Grant] = asyncio.get_running_loop().create_future()
 
 
@@ -96,18 +101,15 @@ class Turns:
         *,
         ask: Ask | None = None,
         on_loss: Callable[[], None] = lambda: None,
-        on_degraded: Callable[[bool], None] = lambda degraded: None,
     ) -> None:
         """ask: reaches replicas while the store is away; None: refuse requests then.
-        on_loss: the store has forgotten things. on_degraded: this router does without it, or no
-        longer."""
+        on_loss: the store has forgotten things."""
         self._sender = Sender("router", router)
         self._queue = queue
         self.limits = limits  # those of the next submit: they may be changed
         self._settings = settings
         self._ask = ask
         self._on_loss = on_loss
-        self._on_degraded = on_degraded
         self._session = Session(queue, self._sender)
         self._turns: dict[str, Turn] = {}
         self._in_store: set[str] = set()  # requests that may stand in line there
@@ -116,6 +118,7 @@ class Turns:
         self._all_bytes = 0
         self._numbers = itertools.count(1)
         self._life = secrets.token_hex(4)
+        self.following = Following()
         self._coalescer = Coalescer(self._execute, self._on_reply)
         self._tasks: list[asyncio.Task[None]] = []
         self._became_ready = asyncio.Event()
@@ -129,6 +132,18 @@ class Turns:
         self.pool = PoolState(policy="")  # as last heard
         self.replicas: dict[str, str] = {}  # those that take requests, with their URLs
         self.store_alive = False
+        self.calls = CallMeter()
+        self.requeued = 0  # requests granted anew, so far
+
+    @property
+    def waiting(self) -> int:
+        """Requests here without an answer yet."""
+        return len(self._turns)
+
+    @property
+    def waiting_bytes(self) -> int:
+        """Of their bodies."""
+        return self._all_bytes
 
     @property
     def ready(self) -> bool:
@@ -213,11 +228,16 @@ class Turns:
         """See `fairness.store.usage.UsageSource`. Raises StoreUnavailableError."""
         return await self._queue.used_on(day, clients)
 
-    def submit(self, client: Client, size: int, priority: int = 0) -> Turn:
+    def submit(
+        self, client: Client, size: int, priority: int = 0, story: Story | None = None
+    ) -> Turn:
         """Stand in line with a body of `size` bytes, before the client's other requests of larger
-        priority. Raises ApiError 429 when the line is full."""
+        priority. story: written on from here. Raises ApiError 429 when the line is full."""
         self._check_limits(client.name, size)
         turn = Turn(f"{self._life}-{next(self._numbers)}", client, size, priority, self._now())
+        if story is not None:
+            turn.story = story
+            self.following.begin(story, turn.request, degraded=self.degraded)
         self._turns[turn.request] = turn
         self._requests[client.name] += 1
         self._bytes[client.name] += size
@@ -241,6 +261,8 @@ class Turns:
     def answered(self, turn: Turn) -> None:
         """The answer has begun: nothing of the request waits here any more."""
         self._forget(turn)
+        if turn.story is not None:
+            turn.story.answer()
         if not self.degraded:
             self._in_store.discard(turn.request)
 
@@ -253,6 +275,7 @@ class Turns:
     def retry(self, turn: Turn) -> None:
         """The granted replica failed before the first byte: wait for another grant."""
         lease = turn.grant.result().lease
+        self.requeued += 1
         turn.failed.add(lease)
         turn.attempt += 1
         turn.asked = self._now()
@@ -317,6 +340,8 @@ class Turns:
                 (Group(f"{group.name}/", group.weight) for group in client.groups),
             ),
         )
+        if turn.story is not None:
+            self.following.ask(turn.story, call, degraded=self.degraded)
         if self._stand_in is None:
             self._in_store.add(turn.request)
         self._tell(call)
@@ -331,9 +356,12 @@ class Turns:
     async def _execute(self, call: Call) -> Reply:
         began = self._now()
         try:
-            return await self._session.execute(call)
+            reply = await self._session.execute(call)
+            self.calls.succeeded(self._now() - began)
+            return reply
         except StoreUnavailableError as error:
             if not isinstance(error, BreakerOpenError):
+                self.calls.failed(self._now() - began)
                 logger.warning("the global queue is unreachable: %s", error)
             self._on_failure(began)
             raise
@@ -362,7 +390,6 @@ class Turns:
             heard=self._note_alive,
         )
         self._became_ready.set()
-        self._on_degraded(True)
         for turn in self._waiting():
             self._send_submit(turn)
 
@@ -373,7 +400,6 @@ class Turns:
         logger.warning("the store is back")
         self._stand_in.stop()
         self._stand_in = None
-        self._on_degraded(False)
         waiting = {turn.request for turn in self._waiting()}
         for request in self._in_store - waiting:
             self._cancel(request)
@@ -403,6 +429,7 @@ class Turns:
                 self._became_ready.clear()
         self._on_grants(reply.grants)
         self._on_gone(reply.gone)
+        self._on_explained(reply)
 
     def _resync(self) -> None:
         """Tell a store that has forgotten things all that this router knows."""
@@ -415,6 +442,11 @@ class Turns:
     def _on_stand_in(self, reply: Reply) -> None:
         self._on_grants(reply.grants)
         self._on_gone(reply.gone)
+        self._on_explained(reply)
+
+    def _on_explained(self, reply: Reply) -> None:
+        if reply.standings or reply.ends:
+            self.following.heed(reply)
 
     def _on_gone(self, gone: Iterable[str]) -> None:
         for request in gone:
@@ -447,6 +479,8 @@ class Turns:
             turn = self._turns.get(grant.request)
             if turn is None or turn.grant.done() or grant.lease in turn.failed:
                 continue  # cancelled meanwhile, or told twice
+            if turn.story is not None:
+                turn.story.grant(grant)
             turn.grant.set_result(grant)
 
     async def _listen(self) -> None:
@@ -463,6 +497,10 @@ class Turns:
             await asyncio.sleep(RECONCILE_S)
             if self.degraded:
                 self._cut_silent()
+            if self.following.tend() and (self.degraded or self.store_alive):
+                call = self._next_call()
+                call.ends()
+                self._tell(call)
             if not self.store_alive:
                 continue
             now = self._now()

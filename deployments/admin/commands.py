@@ -20,6 +20,7 @@ from deployments.admin.api import (
     path_of,
 )
 from deployments.admin.arguments import seconds, weight
+from deployments.admin.explain import explain, requests
 from deployments.admin.shadow import shadow
 from deployments.admin.tables import (
     CLIENT_COLUMNS,
@@ -43,6 +44,8 @@ examples:
   fairlane keys rotate 1a2b3c4d5e6f --overlap 24h
   fairlane keys revoke 1a2b3c4d5e6f
   fairlane clients set search --disable
+  fairlane requests --client search
+  fairlane explain 9f2c41d7-1042
   fairlane shadow
   fairlane usage --from 2026-11-01 --to 2026-11-30 --by client,model --csv
 
@@ -58,6 +61,11 @@ def add_commands(commands: Any) -> None:
     _add_keys(_family(commands, "keys", "API keys: make, rotate, revoke"))
     add_usage_arguments(_leaf(commands, "usage", usage, "what clients have used, by the day"))
     _leaf(commands, "shadow", shadow, "who is served out of turn, and what vtc would change")
+    why = _leaf(commands, "explain", explain, "why a request waited, where it went, what it cost")
+    why.add_argument("request", metavar="ID", help="the header x-fairlane-request-id of its answer")
+    recent = _leaf(commands, "requests", requests, "the last requests, the newest first")
+    recent.add_argument("--client", metavar="NAME", help="only of this one")
+    recent.add_argument("--limit", type=int, default=50, help="how many (default 50)")
     audit = _leaf(commands, "audit", _audit, "who changed what, the newest first")
     audit.add_argument("--limit", type=int, default=50, help="how many (default 50; at most 1000)")
 

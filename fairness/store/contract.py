@@ -29,6 +29,7 @@ from fairness.cost import ServiceCost
 from fairness.groups import ROOT, Group
 from fairness.policy import policy as policy_named
 from fairness.prediction import Prediction
+from fairness.store.explain import Choice, End, Standing
 from fairness.store.shadow import ShadowReport
 from fairness.store.usage import LastDays, Used
 
@@ -51,7 +52,7 @@ class Grant:
     """Request `request` goes to `replica` at `url`, as lease `lease`.
 
     `counter` is its client's counter (service / weight) after the grant's own estimate; `groups`
-    are those that the client stands in, the outermost first.
+    are those that the client stands in, the outermost first. choice: of a request to be explained.
     """
 
     request: str
@@ -60,6 +61,7 @@ class Grant:
     url: str
     counter: float
     groups: tuple[Group, ...] = ()
+    choice: Choice | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,17 @@ class Call:
         """Router: tell me again what became of it (`Reply.grants` or `Reply.gone`). O(1)."""
         self.verbs.append(("reconcile", request))
 
+    def explain(self, request: str, *, standing: bool) -> None:
+        """Router, after `submit`: I keep this request's story. Its grant will have a `choice`, its
+        end is kept for `ends`. standing: tell where it stands if it waits (`Reply.standings`).
+        O(1); a standing O(log clients) for each level of groups."""
+        self.verbs.append(("explain", request, int(standing)))
+
+    def ends(self) -> None:
+        """Router: which of those I explain are over (`Reply.ends`)? Each is told once; with a lost
+        reply it is lost. O(those)."""
+        self.verbs.append(("ends",))
+
     def offer(self, url: str, limit: int, arrived: int, version: int, longest: int) -> None:
         """Replica: I take `limit` grants in all, and have seen `arrived` so far. O(log replicas).
 
@@ -203,13 +216,14 @@ class PoolState:
     """The pool as a heartbeat finds it.
 
     policy_version: grows whenever the policy is set. virtual_time: V; newcomers start
-    there, or as far below it as a burst allows. replicas: the live ones.
+    there, or as far below it as a burst allows. replicas: the live ones. waiting: requests.
     """
 
     policy: str = "vtc"
     policy_version: int = 0
     virtual_time: float = 0.0
     replicas: dict[str, ReplicaState] = field(default_factory=dict)
+    waiting: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +235,7 @@ class Reply:
     this replica that it has not confirmed. unknown: leases it spoke of that the queue does not know
     and that are not over: resync them from zero, then say it again. lost: the queue has forgotten
     something this sender told it: resync everything. pool: None when the call was no heartbeat.
+    standings, ends: see `Call.explain`, `Call.ends`.
     """
 
     grants: tuple[Grant, ...] = ()
@@ -230,6 +245,8 @@ class Reply:
     unknown: tuple[str, ...] = ()
     lost: bool = False
     pool: PoolState | None = None
+    standings: dict[str, Standing] = field(default_factory=dict)
+    ends: tuple[End, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from fairness.store.contract import (
     Sender,
     Usage,
 )
+from fairness.store.explain import AHEAD_NAMED, Choice, End, Place, Standing
 from fairness.store.memory_tree import Client, GroupNode, Tree
 from fairness.store.memory_usage import UsageByDay
 from fairness.store.shadow import ShadowBook, ShadowReport
@@ -44,6 +45,7 @@ LEARNING_RATE = 0.05  # as in lua/settle.lua
 FIRST_TOKENS_PER_BYTE = 0.25
 SWEEP_LIMIT = 100
 SWEEP_SENDERS = 4
+ENDS_KEPT, ENDS_LIMIT = 5000, 500  # as in lua/explain.lua, lua/ends.lua
 
 Publish = Callable[[str, tuple[Grant, ...]], None]
 
@@ -64,6 +66,8 @@ class _Request:
     charged: float = 0.0
     reserved: float = 0.0
     arrived: bool = False
+    explained: bool = False
+    choice: tuple[int, int, str] = (0, 0, "")  # of the grant being made
 
     @property
     def lease(self) -> str:
@@ -103,6 +107,9 @@ class _Answer:
     unknown: list[str] = field(default_factory=list)
     pool: PoolState | None = None
     published: dict[str, list[Grant]] = field(default_factory=dict)
+    stand_asked: list[str] = field(default_factory=list)
+    ends: tuple[End, ...] = ()
+    ended: list[tuple[str, End]] = field(default_factory=list)  # router, what it will be told
 
 
 def _split(lease: str) -> tuple[str, int]:
@@ -159,6 +166,7 @@ class MemoryPool:
         self._unseen_order = LowestFirst(self._deadline_of)
         self._settled: dict[str, set[str]] = {}
         self._voids: dict[str, dict[str, tuple[float, str] | None]] = {}
+        self._ends: dict[str, list[End]] = {}
         self._verbs: dict[Argument, Callable[..., None]] = {
             name.removeprefix("_do_"): getattr(self, name)
             for name in dir(self)
@@ -186,6 +194,7 @@ class MemoryPool:
                 raise CallRefusedError(f"unknown verb {verb[0]!r}") from None
             do(*verb[1:])
         self._grant_all()
+        self._keep_ends()
         reply = Reply(
             grants=tuple(now.grants),
             gone=tuple(now.gone),
@@ -198,6 +207,12 @@ class MemoryPool:
             unknown=tuple(now.unknown),
             lost=now.lost,
             pool=now.pool,
+            standings={
+                entry.id: self._standing(entry)
+                for entry in map(self._requests.get, now.stand_asked)
+                if entry is not None and entry.replica is None
+            },
+            ends=now.ends,
         )
         for router, grants in now.published.items():
             self._publish(router, tuple(grants))
@@ -314,6 +329,19 @@ class MemoryPool:
         elif entry.replica is not None:
             self._now.grants.append(self._describe(entry))
 
+    def _do_explain(self, request: str, standing: int) -> None:
+        entry = self._requests.get(request)
+        if entry is not None:
+            entry.explained = True
+            if standing:
+                self._now.stand_asked.append(request)
+
+    def _do_ends(self) -> None:
+        ends = self._ends.pop(self._now.sender.name, [])
+        self._now.ends = tuple(ends[:ENDS_LIMIT])
+        if len(ends) > ENDS_LIMIT:
+            self._ends[self._now.sender.name] = ends[ENDS_LIMIT:]
+
     def _do_offer(self, url: str, limit: int, arrived: int, version: int, longest: int) -> None:
         name = self._now.sender.name
         replica = self._replicas.get(name, _Replica())
@@ -373,7 +401,8 @@ class MemoryPool:
         }
         self._tree.servers = len(alive)
         level = self._tree.level(self._tree.root)
-        now.pool = PoolState(self._policy, self._policy_version, level, alive)
+        waiting = len(self._arrivals)
+        now.pool = PoolState(self._policy, self._policy_version, level, alive, waiting)
 
     def _do_leave(self) -> None:
         self._heard[self._now.sender.kind][self._now.sender.name] = 0
@@ -449,12 +478,14 @@ class MemoryPool:
                 del self._requests[entry.id]
                 continue
             replica = choose(entry)
+            self._note_choice(entry, replica)
             self._set_credits(replica, self._replicas[replica].credits - 1)
             turn = self._tree.next_client() if self._policy == "shadow" else None
             self._lease_to(replica, entry)
             if turn is not None:
                 self.shadow.note(entry.client, turn, entry.charged)
             grant = self._describe(entry)
+            entry.choice = (0, 0, "")  # told once, as the scripts do
             if entry.router == self._now.sender.name:
                 self._now.grants.append(grant)
             else:
@@ -629,6 +660,8 @@ class MemoryPool:
             self.usage.of(client, self._now.today).requests += 1
 
     def _settle(self, entry: _Request, usage: Usage) -> None:
+        how = "settled" if entry.replica == self._now.sender.name else "lost"
+        self._note_end(entry, how, usage)
         self._set_charge(entry, usage, self._service(usage))
         self._count_request(self._tree.client(entry.client), usage)
         self._release(entry)
@@ -666,6 +699,7 @@ class MemoryPool:
             self._voids.setdefault(entry.replica, {})[entry.lease] = payer
 
     def _take_back(self, entry: _Request) -> None:
+        self._note_end(entry, "taken_back", Usage())
         self._refund(entry)
         self._void(entry, (entry.weight, entry.client))
         self._release(entry)
@@ -685,7 +719,48 @@ class MemoryPool:
                 for group in reversed([*self._tree.with_groups(self._tree.parent(client))])
                 if isinstance(group, GroupNode)
             ),
+            Choice(entry.charged, entry.reserved, *entry.choice) if entry.explained else None,
         )
+
+    # --- explaining (explain.lua) -------------------------------------------------------------
+
+    def _note_choice(self, entry: _Request, replica: str) -> None:
+        if not entry.explained:
+            return
+        self._load.discard(replica)
+        other = self._load.lowest()
+        self._load.add(replica)
+        credits = self._replicas[replica].credits
+        entry.choice = (credits, self._replicas[other].credits if other else 0, other or "")
+
+    def _note_end(self, entry: _Request, how: str, usage: Usage) -> None:
+        if not entry.explained or not entry.router:
+            return
+        end = End(how, *usage, entry.charged, self._service(usage), entry.lease)
+        self._now.ended.append((entry.router, end))
+
+    def _keep_ends(self) -> None:
+        for router, end in self._now.ended:
+            ends = self._ends.setdefault(router, [])
+            ends.append(end)
+            del ends[:-ENDS_KEPT]
+
+    def _standing(self, entry: _Request) -> Standing:
+        """O(clients that wait): a router asks the store only, not its own stand-in."""
+        client = self._tree.client(entry.client)
+        line, place = self._lines[entry.client], self._place_of
+        if self._orders[self._policy] == self._next_by_arrival:
+            before_it = sum(self._seq_of(other) < (entry.seq,) for other in self._arrivals)
+            return Standing(self._policy, before_it, ())
+        before_it = sum(place(other) < place(entry.id) for other in line)
+        levels = [self._place(node) for node in self._tree.with_groups(client)]
+        return Standing(self._policy, before_it, tuple(reversed(levels)))
+
+    def _place(self, node: Client | GroupNode) -> Place:
+        waiting = self._tree.parent(node).backlogged
+        counters = sorted((self._tree.node(name).counter, name) for name in waiting)
+        ahead = [(name, of) for of, name in counters if (of, name) < (node.counter, node.name)]
+        return Place(node.name, node.counter, len(ahead), tuple(ahead[:AHEAD_NAMED]))
 
     # --- sweeping (sweep.lua) -----------------------------------------------------------------
 

@@ -36,6 +36,7 @@ from fairness.store.contract import (
     Sender,
     StoreUnavailableError,
 )
+from fairness.store.explain import Choice, End, Place, Standing
 from fairness.store.script_errors import script_failed
 from fairness.store.shadow import Shadow, ShadowReport
 from fairness.store.usage import LastDays, Used
@@ -50,10 +51,11 @@ PAGE = 1000  # records
 
 STATE = ("state", "records", "usage", "layouts", "shadow", "classes", "heap", "sets", "session")
 VERBS = (
-    "moves", "order", "place", "predict", "submit", "offer", "charge", "settle",
+    "moves", "order", "place", "predict", "explain", "submit", "offer", "charge", "settle",
 )  # fmt: skip
 RARE_VERBS = (
     "undo", "cancel", "requeue", "reconcile", "policy", "resync", "sweep", "leave", "pool",
+    "ends",
 )  # fmt: skip
 CALL = ("grant", "call")
 
@@ -86,7 +88,7 @@ def _part(name: str) -> str:
 
 
 def _decode(raw: Any) -> Reply:
-    grants, gone, counters, voided, unknown, pool, (lost,) = raw
+    grants, gone, counters, voided, unknown, pool, (lost,), standings, ends = raw
     return Reply(
         grants=_grants(grants),
         gone=tuple(gone),
@@ -95,21 +97,47 @@ def _decode(raw: Any) -> Reply:
         unknown=tuple(unknown),
         lost=lost == "1",
         pool=_pool(pool) if pool else None,
+        standings={standings[i]: _standing(standings[i + 1]) for i in range(0, len(standings), 2)},
+        ends=tuple(map(_end, ends)),
     )
 
 
 def _pool(flat: list[str]) -> PoolState:
     replicas = {
-        flat[i]: ReplicaState(flat[i + 1], flat[i + 2] == "1") for i in range(3, len(flat), 3)
+        flat[i]: ReplicaState(flat[i + 1], flat[i + 2] == "1") for i in range(4, len(flat), 3)
     }
-    return PoolState(flat[0], int(flat[1]), float(flat[2]), replicas)
+    return PoolState(flat[0], int(flat[1]), float(flat[2]), replicas, int(flat[3]))
 
 
 def _grants(flat: list[str]) -> tuple[Grant, ...]:
     return tuple(
-        Grant(request, lease, replica, url, float(counter), _groups(groups))
-        for request, lease, replica, url, counter, groups in zip(*[iter(flat)] * 6, strict=True)
+        Grant(request, lease, replica, url, float(counter), _groups(groups), _choice(choice))
+        for request, lease, replica, url, counter, groups, choice in zip(
+            *[iter(flat)] * 7, strict=True
+        )
     )
+
+
+def _choice(told: str) -> Choice | None:
+    if not told:
+        return None
+    charged, tokens, credits, other_credits, other = told.split(" ", 4)
+    return Choice(float(charged), float(tokens), int(credits), int(other_credits), other)
+
+
+def _standing(told: str) -> Standing:
+    policy, before_it, levels = json.loads(told)
+    return Standing(policy, before_it, tuple(_place(*level) for level in reversed(levels)))
+
+
+def _place(node: str, counter: str, ahead: int, first: list[list[str]]) -> Place:
+    return Place(node, float(counter), ahead, tuple((name, float(of)) for name, of in first))
+
+
+def _end(told: str) -> End:
+    how, used_input, cached, output, charged, service, lease = told.split(" ", 6)
+    tokens = (int(used_input), int(cached), int(output))
+    return End(how, *tokens, float(charged), float(service), lease)
 
 
 def _groups(told: str) -> tuple[Group, ...]:
@@ -188,12 +216,12 @@ class RedisQueue:
     async def clients(self) -> list[ClientState]:
         """Every known client, read page by page: each page is true, not all at one moment."""
         records, starts = await self._records("clients"), await self._starts()
-        return [_client_state(name.decode(), records[name], starts) for name in sorted(records)]
+        return [client_state(name.decode(), records[name], starts) for name in sorted(records)]
 
     async def groups(self) -> list[GroupState]:
         """Every known group, likewise."""
         records, starts = await self._records("groups"), await self._starts()
-        return [_group_state(name.decode(), records[name], starts) for name in sorted(records)]
+        return [group_state(name.decode(), records[name], starts) for name in sorted(records)]
 
     async def shadow(self) -> ShadowReport:
         """What a fair order would have changed, read page by page likewise."""
@@ -264,7 +292,7 @@ class RedisQueue:
         return await answer
 
 
-def _client_state(name: str, record: bytes, starts: dict[str, float]) -> ClientState:
+def client_state(name: str, record: bytes, starts: dict[str, float]) -> ClientState:
     counter, service, used_input, cached, output, waiting, running, size = CLIENT.unpack_from(
         record
     )
@@ -281,7 +309,7 @@ def _last_day(record: bytes) -> tuple[int, Used]:
     return day, Used(*used)
 
 
-def _group_state(name: str, record: bytes, starts: dict[str, float]) -> GroupState:
+def group_state(name: str, record: bytes, starts: dict[str, float]) -> GroupState:
     counter, weight, _, waiting, running = GROUP.unpack_from(record)
     if not waiting and not running:
         counter = max(counter, starts.get(parent_of_group(name), 0.0))

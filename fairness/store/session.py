@@ -55,4 +55,6 @@ def merge(replies: list[Reply]) -> Reply:
         unknown=tuple(lease for reply in replies for lease in reply.unknown),
         lost=any(reply.lost for reply in replies),
         pool=pools[-1] if pools else None,
+        standings={name: where for reply in replies for name, where in reply.standings.items()},
+        ends=tuple(end for reply in replies for end in reply.ends),
     )

@@ -12,8 +12,11 @@ on for --seconds after the fault has ended. Bars (exit status 1 if one is missed
               each gets 40 to 60% of the two in every 5 s
   twice       0 tokens charged beyond what clients were told, and what broken-off streams may have
               made
-  missing     charges that are told but not in the store, in seconds of throughput: about one second
-              where a store or replica died, else none
+  missing     what clients were told, or have seen of broken-off streams, and were not charged, in
+              seconds of throughput: about one second where a store or replica died, else none
+
+The last two hold for the counters of the queue and for /admin/usage, each by itself: the larger one
+is shown.
 
 One application serves all scenarios of its kind, one after the other; after a missed bar the next
 scenario gets a new one. Takes two minutes a scenario, and one and a half an application. The last

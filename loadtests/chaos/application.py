@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 
@@ -128,9 +128,22 @@ class Application:
         answer = await asyncio.to_thread(self._get, "/admin/queue/clients")
         return list(answer["clients"])
 
+    async def books(self) -> Books:
+        """Ask for what everybody was charged. Raises httpx.HTTPError."""
+        usage = await asyncio.to_thread(self._get, "/admin/usage?by=client&limit=1000")
+        return Books(charged(await self.clients()), charged(usage["usage"]))
+
+
+class Books(NamedTuple):
+    """Both of the store's accounts of what clients were charged in all: the queue's, and usage by
+    the day, which bills are made of."""
+
+    queue: dict[str, Tokens]
+    usage: dict[str, Tokens]
+
 
 def charged(rows: list[dict[str, Any]]) -> dict[str, Tokens]:
-    """Return what each client was charged in all, from the rows of `Application.clients`."""
+    """Return what each client was charged, from the admin API's rows of clients or of usage."""
     return {row["client"]: Tokens(row["input_tokens"], row["output_tokens"]) for row in rows}
 
 

@@ -1,13 +1,16 @@
 """Does the store's account agree with what clients were told? Nothing charged twice, little lost.
 
-A client was *told* the usage of each answer that ended. A request that broke off after it was
-sent may have made anything from nothing to a whole answer: that much more *may* be charged. So for
-each client, and for input and output tokens apart:
+A client was *told* the usage of each answer that ended. Of one that broke off it has *seen* some
+tokens (at least one in each event, but those that begin and end a stream), and the engine has made
+those and perhaps more: anything up to a whole answer *may* be charged. So for each client, and for
+input and output tokens apart:
 
-    told - lost  <=  charged  <=  told + may
+    told + seen - lost  <=  charged  <=  told + may
 
-where *lost* is what a store may forget by failing (about a second of charges). What exceeds the
-upper line was charged twice; it is never excused.
+where *lost* is what a store may forget by failing, or a replica take with it (about a second of
+charges). Where nothing broke off and nothing may be lost, that is equality. What exceeds the upper
+line was charged twice; it is never excused. The same holds for the counters of the queue
+(`/admin/queue/clients`) and for what bills are made of (`/admin/usage`).
 
 A store that came back empty has forgotten its sums as well, unless somebody told it again; which
 of the two is what the sum is nearer to. If it forgot, what was charged since is held against the
@@ -25,6 +28,8 @@ from loadtests.driver import RequestRecord
 
 # An answer that ended may be settled so much later (an exchange with the store, and a retry).
 SETTLED_S = 2.0
+# Events of a stream without a token: the role, an error, [DONE].
+EMPTY_EVENTS = 3
 
 
 class Tokens(NamedTuple):
@@ -50,7 +55,7 @@ class Tokens(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Account:
     """One client's. ``may``: what its broken-off requests may have made. ``surely``: of what it was
-    told, that which the store has no excuse to have forgotten."""
+    told and has seen, that which the store has no excuse to have forgotten."""
 
     told: Tokens
     charged: Tokens
@@ -64,7 +69,7 @@ class Account:
 
     @property
     def missing(self) -> int:
-        """Tokens told, and not charged."""
+        """Tokens told or seen, and not charged."""
         return self.surely.beyond(self.charged).total
 
 
@@ -81,7 +86,7 @@ class Audit:
 
     @property
     def missing(self) -> int:
-        """Tokens told, and not charged."""
+        """Tokens told or seen, and not charged."""
         return sum(account.missing for account in self.accounts.values())
 
     @property
@@ -108,6 +113,7 @@ def audit(
         max((r.input_tokens or 0 for r in everyone), default=0),
         max((r.output_tokens or 0 for r in everyone), default=0),
     )
+    least = min((r.input_tokens for r in everyone if r.input_tokens is not None), default=0)
     payer = accounts or {}
     found: dict[str, Account] = {}
     for client in sorted({payer.get(r.client, r.client) for r in everyone} | set(after)):
@@ -124,7 +130,7 @@ def audit(
             told=_told(since),
             charged=Tokens(last.input - first.input, last.output - first.output),
             may=_may(since, whole),
-            surely=_told(surely),
+            surely=_told(surely).plus(_seen(surely, least)),
         )
     return Audit(found)
 
@@ -135,6 +141,13 @@ def _told(records: Iterable[RequestRecord]) -> Tokens:
         if _was_told(record):
             told = told.plus(Tokens(record.input_tokens or 0, record.output_tokens or 0))
     return told
+
+
+def _seen(records: Iterable[RequestRecord], input_tokens: int) -> Tokens:
+    """What broken-off answers have shown, at the least. input_tokens: of the shortest prompt."""
+    broken = (r for r in records if not _was_told(r) and not r.refused)
+    outputs = [max(0, sum(r.chunk_events) - EMPTY_EVENTS) for r in broken]
+    return Tokens(input_tokens * sum(output > 0 for output in outputs), sum(outputs))
 
 
 def _may(records: Iterable[RequestRecord], whole: Tokens) -> Tokens:

@@ -21,9 +21,9 @@ from fairness.measures import service_over_time
 from fairness.store.connection import SCHEMA
 from loadtests import driver
 from loadtests.chaos import leaks
-from loadtests.chaos.application import charged
+from loadtests.chaos.application import Books
 from loadtests.chaos.backing import LOCAL
-from loadtests.chaos.charges import Tokens, audit
+from loadtests.chaos.charges import Audit, Tokens, audit
 from loadtests.chaos.fair_again import Fair, seconds_to_fair
 from loadtests.chaos.leaks import Leftovers
 from loadtests.chaos.outcomes import CutsAllowed, refusals_in, tally
@@ -126,8 +126,8 @@ class Played:
     report: Report
     fault: tuple[float, float]
     stop_s: float
-    before: dict[str, Tokens]
-    after: dict[str, Tokens]
+    before: Books
+    after: Books
     leftovers: Leftovers
 
 
@@ -155,7 +155,7 @@ async def play(
     Raises what the fault raises, and httpx.HTTPError when the application does not even tell its
     clients' state before the fault.
     """
-    before = charged(await scene.app.clients())
+    before = await scene.app.books()
     stop_s = WARM_S + scenario.fault_s + after_s
     loading = asyncio.create_task(
         driver.run(
@@ -180,7 +180,7 @@ async def play(
     leftovers = await _leftovers(scene, pool, time.monotonic() + LEAK_S)
     after = before
     with contextlib.suppress(httpx.HTTPError):  # then `leftovers` says that it is unknown
-        after = charged(await scene.app.clients())
+        after = await scene.app.books()
     write_records(report, logs / f"{scenario.name}.jsonl")
     zero = report.started_at
     fault = (began - zero, ended - zero)
@@ -222,13 +222,17 @@ def findings(scenario: Scenario, pool: Pool, played: Played) -> Findings:
     """Measure what a scenario showed. No I/O."""
     report, (start, end) = played.report, played.fault
     curves = service_over_time(report.deliveries(), clients=FLOOD)
-    account = audit(
-        report.records,
-        played.before,
-        played.after,
-        accounts=scenario.accounts,
-        emptied_at=end if scenario.empties else None,
-    )
+
+    def held(before: dict[str, Tokens], after: dict[str, Tokens]) -> Audit:
+        return audit(
+            report.records,
+            before,
+            after,
+            accounts=scenario.accounts,
+            emptied_at=end if scenario.empties else None,
+        )
+
+    account = held(played.before.queue, played.after.queue)
     refusals = None
     if scenario.refuses:
         refusals = refusals_in(
@@ -245,6 +249,7 @@ def findings(scenario: Scenario, pool: Pool, played: Played) -> Findings:
             curves[FLOOD[0]], curves[FLOOD[1]], end, played.stop_s, Fair(pool.bound)
         ),
         audit=account,
+        usage=held(played.before.usage, played.after.usage),
         tokens_per_s=account.told / report.duration_s if report.duration_s > 0 else 0.0,
         may_forget=scenario.may_forget,
         answered_in_fault=sum(

@@ -20,13 +20,15 @@ FORGOTTEN_S = 1.5
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What one scenario showed. tokens_per_s: told to clients; may_forget: the store or a replica
+    """What one scenario showed. audit: of the queue's counters; usage: of the usage by the day.
+    tokens_per_s: told to clients; may_forget: the store or a replica
     failed, and with it the last second of charges; refusals: None where requests may be served."""
 
     outcomes: Outcomes
     leftovers: Leftovers
     fair_again_s: float | None
     audit: Audit
+    usage: Audit
     tokens_per_s: float
     may_forget: bool
     answered_in_fault: int = 0
@@ -62,13 +64,9 @@ def judge(name: str, found: Findings) -> Verdict:
         missed.append("not fair again while the load lasted")
     elif found.fair_again_s > FAIR_AGAIN_S:
         missed.append(f"fair again only after {found.fair_again_s:.1f} s")
-    if found.audit.excess:
-        missed.append(f"{found.audit.excess} tokens were charged twice")
     forgotten = FORGOTTEN_S * found.tokens_per_s if found.may_forget else 0.0
-    if found.audit.missing > forgotten:
-        missed.append(
-            f"{found.audit.missing} tokens were never charged, {forgotten:.0f} may be forgotten"
-        )
+    missed += _wrong("", found.audit, forgotten)
+    missed += _wrong("usage: ", found.usage, forgotten)
     if found.refusals is not None:
         if found.refusals.wrong:
             missed.append(
@@ -78,6 +76,16 @@ def judge(name: str, found: Findings) -> Verdict:
         if not found.refusals.refused:
             missed.append("nothing was refused while the store was away")
     return Verdict(name, tuple(missed), found, dict(found.outcomes.complaints.most_common(8)))
+
+
+def _wrong(where: str, held: Audit, forgotten: float) -> list[str]:
+    """The bars of one audit. forgotten: tokens that may be missing."""
+    wrong = [f"{where}{held.excess} tokens were charged twice"] if held.excess else []
+    if held.missing > forgotten:
+        wrong.append(
+            f"{where}{held.missing} tokens were never charged, {forgotten:.0f} may be forgotten"
+        )
+    return wrong
 
 
 def table(verdicts: Sequence[Verdict]) -> Table:
@@ -97,6 +105,7 @@ def table(verdicts: Sequence[Verdict]) -> Table:
             result.add_row(verdict.name, *["-"] * 10, word)
             continue
         fair = "never" if found.fair_again_s is None else f"{found.fair_again_s:.1f} s"
+        missing = max(found.audit.missing, found.usage.missing)
         kinds = (Outcome.ANSWERED, Outcome.REFUSED, Outcome.CUT, Outcome.LEFT, Outcome.LOST)
         result.add_row(
             verdict.name,
@@ -104,8 +113,8 @@ def table(verdicts: Sequence[Verdict]) -> Table:
             *(str(found.outcomes.of(kind)) for kind in kinds),
             str(found.leftovers.count),
             fair,
-            str(found.audit.excess),
-            f"{found.audit.missing / found.tokens_per_s:.2f} s" if found.tokens_per_s else "-",
+            str(max(found.audit.excess, found.usage.excess)),
+            f"{missing / found.tokens_per_s:.2f} s" if found.tokens_per_s else "-",
             word,
         )
     return result
@@ -129,12 +138,14 @@ def _numbers(verdict: Verdict) -> dict[str, Any]:
         "leaks": found.leftovers.count,
         "left_behind": str(found.leftovers),
         "fair_again_s": found.fair_again_s,
-        "accounts": {
-            client: {"told": account.told, "charged": account.charged, "may": account.may}
-            for client, account in found.audit.accounts.items()
-        },
+        "accounts": _accounts(found.audit),
         "charged_twice": found.audit.excess,
         "not_charged": found.audit.missing,
+        "usage": {
+            "accounts": _accounts(found.usage),
+            "charged_twice": found.usage.excess,
+            "not_charged": found.usage.missing,
+        },
         "tokens_per_s": round(found.tokens_per_s, 1),
         "complaints": dict(verdict.complaints),
     }
@@ -144,3 +155,15 @@ def _numbers(verdict: Verdict) -> dict[str, Any]:
             "wrongly_refused_without_store": found.refusals.wrong,
         }
     return numbers
+
+
+def _accounts(held: Audit) -> dict[str, Any]:
+    return {
+        client: {
+            "told": account.told,
+            "at_least": account.surely,
+            "charged": account.charged,
+            "may": account.may,
+        }
+        for client, account in held.accounts.items()
+    }

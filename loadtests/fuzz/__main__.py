@@ -1,15 +1,17 @@
 """Fuzz the HTTP API: broken bodies, paths, headers and connections, and what must hold whatever
 comes.
 
-Without --base-url a router of its own is started in this process, with a Valkey and a played
-replica (the router is fuzzed then, the engine is not). Bars (exit status 1 if one is missed):
+Without --url a router of its own is started in this process, with a Valkey and a played replica
+(the router is fuzzed then, the engine is not). With --url it is the whole application there, on
+this machine (`make serve`): HAProxy, all its routers, vLLM. Bars (exit status 1 if one is missed):
 
   answers     no 5xx by input (503 with Retry-After is none), every error OpenAI-shaped (what is not
               HTTP the HTTP server refuses in its own words), an answer or an end in two minutes
   secrets     no key, and no other client's name, in any answer; none, and no prompt, in any log
   serves      a sound request is served after every batch
-  upstream    no header of a client, and no reserved field, reaches the replica
+  upstream    no header of a client, and no reserved field, reaches the replica (without --url)
   leaks       0: afterwards nothing waits or runs, no connection or task is left
+  alive       the routers are the same ones, as many replicas are ready (with --url)
 
 The cases follow from --seed and their number: `--first 123 --cases 1` does number 123 again. The
 last line of the output is JSON.
@@ -24,10 +26,9 @@ import json
 import resource
 import sys
 import time
-from urllib.parse import urlsplit
 
-from loadtests.fuzz.check import Address
 from loadtests.fuzz.run import Find, Outcome, Target, fuzz
+from loadtests.fuzz.running import Running, whole
 from loadtests.fuzz.stage import ADMIN_KEY, KEY, OTHER, OTHER_KEY, stage
 
 
@@ -39,19 +40,19 @@ def main() -> int:
     parser.add_argument("--cases", type=int, default=10_000)
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--base-url", help="of a running Fairlane, rather than a router of its own")
+    parser.add_argument("--url", help="of a running Fairlane, rather than a router of its own")
     parser.add_argument("--key", default="sk-local-alice", help="of a client there")
     parser.add_argument("--admin-key", default="sk-local-admin", help="of an admin there")
     arguments = parser.parse_args()
     numbers = range(arguments.first, arguments.first + arguments.cases)
-    if arguments.base_url is None:
+    if arguments.url is None:
         outcome, more = asyncio.run(_own(arguments.seed, numbers))
     else:
-        url = urlsplit(arguments.base_url)
-        secrets = (arguments.key, arguments.admin_key)
-        address = Address(url.hostname or "127.0.0.1", url.port or 80)
-        target = Target(address, arguments.key, arguments.admin_key, secrets)
-        outcome, more = asyncio.run(fuzz(target, arguments.seed, numbers, _show)), {}
+        try:
+            running = Running(arguments.url, arguments.key, arguments.admin_key)
+        except ValueError as error:
+            parser.error(str(error))
+        outcome, more = asyncio.run(whole(running, arguments.seed, numbers, _show)), {}
     for find in outcome.finds[:50]:
         print(json.dumps(dataclasses.asdict(find)))
     print(json.dumps(outcome.summary() | more))

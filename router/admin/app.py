@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from fairness.store.contract import StoreUnavailableError
 from router.admin.audit import audit_router
 from router.admin.clients import clients_router
+from router.admin.explain import explain_router
 from router.admin.groups import groups_router
 from router.admin.guard import AdminKeys, Guard
 from router.admin.keys import keys_router
@@ -19,14 +20,22 @@ from router.admin.queue import queue_router
 from router.admin.usage import usage_router
 from router.directory.directory import Directory
 from router.errors import ApiError, unavailable
+from router.explain.shelf import Shelf
 from router.turns import Turns
 
 
-def admin_api(keys: AdminKeys, directory: Directory, turns: Mapping[str, Turns]) -> Guard:
-    """The whole API, behind its guard. turns: pool -> its queue."""
+def admin_api(
+    keys: AdminKeys,
+    directory: Directory,
+    turns: Mapping[str, Turns],
+    shelf: Shelf | None = None,
+) -> Guard:
+    """The whole API, behind its guard. turns: pool -> its queue. shelf: None where nothing is
+    explained."""
     app = FastAPI(
         title="Fairlane admin API",
-        description="Clients, groups, API keys, the state of the queue, usage, and the audit log.",
+        description="Clients, groups, API keys, the state of the queue, usage, what became of "
+        "requests, and the audit log.",
         version="1",
         openapi_url="/admin/openapi.json",
         docs_url=None,  # those pages load scripts from elsewhere
@@ -40,6 +49,7 @@ def admin_api(keys: AdminKeys, directory: Directory, turns: Mapping[str, Turns])
         keys_router(directory),
         queue_router(directory, turns),
         usage_router(directory, turns),
+        explain_router(shelf),
         audit_router(directory),
     ):
         api.include_router(router)

@@ -9,13 +9,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import yaml
+
+from tests.otlp_collector import Collector, collecting
 
 ROOT = Path(__file__).parents[2]
 START_S = 400
@@ -35,6 +38,13 @@ class App:
 
     url: str
     process: subprocess.Popen[bytes]
+    metrics_port: int
+    home: Path
+
+    @property
+    def model(self) -> Path:
+        """The tiny model that it serves."""
+        return self.home / "models" / "tiny-llama"
 
     def get(self, path: str, key: str | None = None) -> httpx.Response:
         return httpx.get(f"{self.url}{path}", headers=bearer(key), timeout=30)
@@ -77,34 +87,41 @@ def bearer(key: str | None) -> dict[str, str]:
     return {} if key is None else {"Authorization": f"Bearer {KEYS.get(key, key)}"}
 
 
-@pytest.fixture(scope="session")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
-    """`fairlane serve` with local.yaml on a free port and data of its own."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Who starts an application of its own goes first: two at once are too much for one machine,
+    and the shared one stays until the end."""
+    items.sort(key=lambda item: item.get_closest_marker("own_application") is None)
+
+
+@contextmanager
+def serving(log: Path, home: Path, config: Path | None = None) -> Iterator[App]:
+    """`fairlane serve` on a free port and with data of its own."""
     port = free_port()
-    log = tmp_path_factory.mktemp("app") / "serve.log"
+    metrics_port = free_port()
     environment = os.environ | {
-        "FAIRLANE_HOME": str(tmp_path_factory.mktemp("home")),
+        "FAIRLANE_METRICS_PORT": str(metrics_port),
+        "FAIRLANE_HOME": str(home),
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
     }
     environment.pop("REDIS_URL", None)
+    command = [sys.executable, "-m", "deployments.cli", "serve", "--port", str(port)]
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "deployments.cli", "serve", "--port", str(port)],
+            command if config is None else [*command, str(config)],
             cwd=ROOT,
             env=environment,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    app = App(f"http://127.0.0.1:{port}", process)
     try:
         deadline = time.monotonic() + START_S
         while b"Fairlane is ready" not in log.read_bytes():
             if process.poll() is not None or time.monotonic() > deadline:
                 pytest.fail(f"the app did not start:\n{log.read_text(errors='replace')[-4000:]}")
             time.sleep(0.5)
-        yield app
+        yield App(f"http://127.0.0.1:{port}", process, metrics_port, home)
     finally:
         process.send_signal(signal.SIGINT)
         try:
@@ -113,3 +130,25 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[App]:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             raise
+
+
+@pytest.fixture(scope="session")
+def collector() -> Iterator[Collector]:
+    """Takes the application's traces."""
+    with collecting() as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def app(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[App]:
+    """The application of local.yaml; all that can be watched is."""
+    config = yaml.safe_load((ROOT / "deployments" / "local.yaml").read_text())
+    config["applications"][0]["args"] |= {
+        "tracing": {"endpoint": collector.url, "sample": 1},
+        "logging": {"format": "json", "access": True},
+    }
+    file = tmp_path_factory.mktemp("config") / "observed.yaml"
+    file.write_text(yaml.safe_dump(config))
+    log = tmp_path_factory.mktemp("app") / "serve.log"
+    with serving(log, tmp_path_factory.mktemp("home"), file) as app:
+        yield app

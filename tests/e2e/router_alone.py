@@ -17,7 +17,8 @@ from router.server import Router, RouterSettings
 
 
 def build(args: LiveConfig) -> Application:
-    """Two routers and an embedded store, whose data are in the folder DATA of the environment."""
+    """Two routers and an embedded store, whose data are in the folder DATA of the environment, with
+    the file that the routers read; the admin API is at its ADMIN_PORT."""
     store = serve.deployment(EmbeddedStore).options(name="Store", ray_actor_options={"num_cpus": 0})
     router = serve.deployment(Router).options(
         name="Router",
@@ -27,11 +28,14 @@ def build(args: LiveConfig) -> Application:
         graceful_shutdown_wait_loop_s=0.1,
         user_config={},
     )
+    file = f"{os.environ['DATA']}/live.yaml"
     settings = RouterSettings(
         pools=(),
         policy="vtc",
         build="test",
         queue=QueueSettings(ServiceCost()),
-        live=functools.partial(live_settings, args.model_dump(mode="json")),
+        live=functools.partial(live_settings, args.model_dump(mode="json"), files=[file]),
+        live_files=(file,),
+        admin_port=int(os.environ["ADMIN_PORT"]),
     )
     return router.bind(settings, StoreSettings(store.bind(os.environ["DATA"])))

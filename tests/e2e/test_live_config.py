@@ -19,14 +19,18 @@ LOOKS = 32  # whichever router is asked: there are two
 APPLICATION = "routers"
 FIRST = {"name": "alice", "weight": 2, "keys": ["sk-first"]}
 SECOND = {"name": "alice", "weight": 3, "keys": ["sk-second"]}
+ADMIN = {"Authorization": "Bearer sk-admin"}
 ARGS = {"clients": [FIRST], "admin_keys": ["sk-admin"]}
 
 
 class Routers:
-    """The routers at `url`."""
+    """The routers at `url`, with their admin API at `admin_url`. file: what they read besides what
+    is deployed."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, admin_url: str, file: Path) -> None:
         self.url = url
+        self.admin_url = admin_url
+        self.file = file
 
     def deploy(self, *changes: dict[str, Any]) -> None:
         """What `serve deploy` does with a file. changes: what is under `deployments`."""
@@ -73,7 +77,10 @@ def routers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Routers]:
     from ray import serve
 
     data: Path = tmp_path_factory.mktemp("valkey")
-    port = free_port()
+    port, admin_port = free_port(), free_port()
+    file = data / "live.yaml"
+    file.write_text("")
+    variables = {"PYTHONPATH": str(ROOT), "DATA": str(data), "ADMIN_PORT": str(admin_port)}
     ray.init(
         address="local",
         num_cpus=2,
@@ -81,11 +88,11 @@ def routers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Routers]:
         configure_logging=False,
         log_to_driver=False,
         namespace="serve",
-        runtime_env={"env_vars": {"PYTHONPATH": str(ROOT), "DATA": str(data)}},
+        runtime_env={"env_vars": variables},
     )
     try:
         serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
-        yield Routers(f"http://127.0.0.1:{port}")
+        yield Routers(f"http://127.0.0.1:{port}", f"http://127.0.0.1:{admin_port}", file)
     finally:
         serve.shutdown()
         ray.shutdown()
@@ -100,8 +107,12 @@ def test_clients_keys_and_limits_change_and_no_router_restarts(routers: Routers)
 
     routers.deploy(changed({"clients": [SECOND], "router": {"max_body_bytes": 10}}))
     routers.become(lambda: routers.opens("sk-second") and not routers.opens("sk-first"))
-    shown = routers.get("/admin/clients/alice", "sk-admin").json()
-    assert shown["weight"] == 3
+    for _ in range(LOOKS):  # the routers share the port
+        shown = httpx.get(f"{routers.admin_url}/admin/clients/alice", headers=ADMIN, timeout=30)
+        assert shown.json()["weight"] == 3
+    assert httpx.get(f"{routers.admin_url}/admin/clients", timeout=30).status_code == 401
+    assert httpx.get(f"{routers.admin_url}/v1/models", headers=ADMIN, timeout=30).is_client_error
+    assert routers.get("/admin/clients/alice", "sk-admin").status_code == 404  # no more there
     answer = httpx.post(
         f"{routers.url}/v1/completions",
         headers={"Authorization": "Bearer sk-second"},
@@ -117,4 +128,21 @@ def test_clients_keys_and_limits_change_and_no_router_restarts(routers: Routers)
         routers.become(lambda: routers.opens("sk-second"))
         routers.deploy(*without)
         routers.become(lambda: routers.opens("sk-first") and not routers.opens("sk-second"))
+    assert routers.names() == names
+
+
+def test_a_file_changes_clients_and_no_router_restarts(routers: Routers) -> None:
+    routers.deploy()
+    routers.become(lambda: routers.opens("sk-first"))
+    names = routers.names()
+
+    routers.file.write_text("clients: [{name: carol, keys: [sk-file]}]\n")
+    routers.become(lambda: routers.opens("sk-file"))
+    assert routers.opens("sk-first")  # added, not instead
+
+    routers.file.write_text("clients: {}\n")  # unsound: what was there stays
+    routers.file.with_name("new.yaml").write_text("clients: [{name: carol, keys: [sk-other]}]\n")
+    assert routers.opens("sk-file")
+    routers.file.with_name("new.yaml").replace(routers.file)
+    routers.become(lambda: routers.opens("sk-other") and not routers.opens("sk-file"))
     assert routers.names() == names

@@ -326,6 +326,8 @@ async def test_the_description_is_whole(routers: tuple[Router, Router]) -> None:
     assert set(description["paths"]) == {
         "/admin/clients",
         "/admin/clients/{name}",
+        "/admin/explain/{request_id}",
+        "/admin/requests",
         "/admin/groups",
         "/admin/groups/{name}",
         "/admin/keys",

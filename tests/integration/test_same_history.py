@@ -140,6 +140,7 @@ class Both(RuleBasedStateMachine):
                 st.integers(0, 400),
                 st.sampled_from([0, 0, -1, PRIORITY_LIMIT]),
                 st.sampled_from(GROUPS),
+                st.sampled_from([None, False, True]),
             ),
             min_size=1,
             max_size=5,
@@ -148,8 +149,10 @@ class Both(RuleBasedStateMachine):
     )
     def submit(self, router: Sender, requests: list[Any], heard: bool) -> None:
         call = Call()
-        for request, client, weight, size, priority, groups in requests:
+        for request, client, weight, size, priority, groups, explain in requests:
             call.submit(request, client, weight, size, priority=priority, groups=groups)
+            if explain is not None:
+                call.explain(request, standing=explain)
         self.send(router, call, heard)
 
     @rule(
@@ -202,7 +205,10 @@ class Both(RuleBasedStateMachine):
         call.resync_client(data.draw(st.sampled_from(["a/", "a/1/"])), counter)
         self.send(replica, call, True)
 
-    @rule(sender=st.sampled_from(ROUTERS + REPLICAS), verb=st.sampled_from(["heartbeat", "leave"]))
+    @rule(
+        sender=st.sampled_from(ROUTERS + REPLICAS),
+        verb=st.sampled_from(["heartbeat", "leave", "ends"]),
+    )
     def beat(self, sender: Sender, verb: str) -> None:
         call = Call()
         getattr(call, verb)()
@@ -357,6 +363,8 @@ def test_a_long_history_of_one_seed(server_url: str, policy: str, classes: int) 
                 if classes and len(client) % 2:
                     groups = (LOW, *(g._replace(name=f"{LOW.name}{g.name}") for g in groups))
                 call.submit(f"q{step}-{len(call)}", client, 1, 100, groups=groups)
+                if random_.random() < 0.5:
+                    call.explain(f"q{step}-{len(call) - 1}", standing=random_.random() < 0.5)
                 if random_.random() < 0.2:
                     call.cancel(f"q{step - random_.randint(1, 9)}-0")
             elif machine.leases:
@@ -369,6 +377,8 @@ def test_a_long_history_of_one_seed(server_url: str, policy: str, classes: int) 
             call.offer(sender.name, machine.limits[sender.name], 0, machine.versions, 4096)
         if random_.random() < 0.2:
             call.heartbeat()
+        if random_.random() < 0.1:
+            call.ends()
         machine.clock.pass_ms(random_.choice((1, 1, 50, 300)))  # nobody falls silent
         if step % 400 == 399:
             machine.same_usage()

@@ -1,7 +1,7 @@
 -- One call: a header (state.lua), then any number of verbs, each as
 --   VERB COUNT ARG_1 .. ARG_COUNT
 -- Every call is its sender's heartbeat. Result, an array of arrays of strings:
---   grants    request, lease, replica, url, counter, groups (six a grant), the sender's own
+--   grants    request, lease, replica, url, counter, groups, explained (seven a grant), the sender's own
 --   gone      requests the store does not know (reconcile, requeue)
 --   counters  client, counter (pairs): clients of the leases charged or settled here, and the groups
 --             they stand in
@@ -9,6 +9,8 @@
 --   unknown   leases charged or settled here that the store should know and does not
 --   pool      after the verb of that name (pool.lua)
 --   lost      "1" if this sender must resync
+--   standings request, standing (explain.lua): of those asked about that wait
+--   ends      leases that are over, after the verb of that name (ends.lua)
 
 -- Read at once what the verbs speak of, and then the clients of those requests.
 local function read_all()
@@ -53,6 +55,7 @@ while at <= #ARGV do
 end
 local published = grant_all()
 write_all()
+write_ends()
 for router, grants in pairs(published) do
   call('PUBLISH', key_of('grants', router), cjson.encode(grants))
 end
@@ -73,4 +76,4 @@ if KIND == 'replica' then
     if void then voided[#voided + 1] = lease end
   end
 end
-return {reply.grants, reply.gone, counters, voided, reply.unknown, reply.pool, {LOST and '1' or '0'}}
+return {reply.grants, reply.gone, counters, voided, reply.unknown, reply.pool, {LOST and '1' or '0'}, standings(), reply.ends}

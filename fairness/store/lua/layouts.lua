@@ -47,21 +47,24 @@ end
 
 -- A request, and its lease if it has one: then `replica` is set, `charged` and what follows mean
 -- that lease, and `arrived` is true once the replica has seen it. queued: when it last joined its line.
--- Text may hold any bytes.
+-- explained: its router keeps its story (explain.lua). Text may hold any bytes.
 local REQUEST = '<BdI8I8I8i4dddi8i8i8I4c0I4c0'
-local WAITS, LEASED, ARRIVED = 0, 1, 2
+local WAITS, LEASED, ARRIVED, EXPLAINED = 0, 1, 2, 4 -- the last is added to the others
 
 local function decode_request(raw, id)
   if not raw then return false end
   local stage, weight, bytes, seq, attempt, priority, queued, charged, reserved, input, cached, output, client, router, rest =
     struct.unpack(REQUEST, raw)
-  return {id = id, weight = weight, bytes = bytes, seq = seq, attempt = attempt, priority = priority,
+  local is_explained = stage >= EXPLAINED
+  if is_explained then stage = stage - EXPLAINED end
+  return {id = id, explained = is_explained, weight = weight, bytes = bytes, seq = seq, attempt = attempt, priority = priority,
           queued = queued, charged = charged, reserved = reserved, input = input, cached = cached, output = output, client = client, router = router,
           replica = stage ~= WAITS and raw:sub(rest) or nil, arrived = stage == ARRIVED}
 end
 
 local function encode_request(r)
   local stage = not r.replica and WAITS or r.arrived and ARRIVED or LEASED
+  if r.explained then stage = stage + EXPLAINED end
   return struct.pack(REQUEST, stage, r.weight, r.bytes, r.seq, r.attempt, r.priority, r.queued, r.charged, r.reserved,
                      r.input, r.cached, r.output, #r.client, r.client, #r.router, r.router) .. (r.replica or '')
 end

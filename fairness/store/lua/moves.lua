@@ -3,7 +3,7 @@
 local backlogged, arrivals = sorted_set('backlogged'), sorted_set('arrivals')
 local unseen, loads = sorted_set('unseen'), sorted_set('load')
 
-local reply = {grants = {}, gone = {}, counters = {}, unknown = {}, pool = {}}
+local reply = {grants = {}, gone = {}, counters = {}, unknown = {}, pool = {}, ends = {}}
 local verbs, speaks_of = {}, {} -- by name; speaks_of: which argument is a request, lease or client
 
 -- The end of a call.
@@ -275,6 +275,12 @@ local function groups_of(client)
   return told
 end
 
+-- To explain a grant: what was charged, predicted output tokens, why that replica (explain.lua).
+local function explained(request)
+  if not request.explained then return '' end
+  return text(request.charged) .. ' ' .. text(request.reserved) .. ' ' .. (request.choice or '0 0 ')
+end
+
 -- What a router needs to know of a lease.
 local function describe(list, request)
   list[#list + 1] = request.id
@@ -284,4 +290,5 @@ local function describe(list, request)
   local client = clients:get(request.client)
   list[#list + 1] = text(counter_of(client))
   list[#list + 1] = groups_of(client)
+  list[#list + 1] = explained(request)
 end

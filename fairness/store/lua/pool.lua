@@ -1,7 +1,7 @@
--- pool: the pool as it is: policy, its version, V (as it would be at a lift now), then replica,
--- url, takes requests (or drains) of each live replica. O(replicas).
+-- pool: the pool as it is: policy, its version, V (as it would be at a lift now), how many requests
+-- wait, then replica, url, takes requests (or drains) of each live replica. O(replicas).
 verbs.pool = function()
-  reply.pool = {pool.policy, text(pool.policy_version), text(level(pool))}
+  reply.pool = {pool.policy, text(pool.policy_version), text(level(pool)), text(arrivals:size())}
   local live = call('ZRANGEBYSCORE', REPLICAS, NOW - SENDER_TTL, '+inf')
   for _, replica in ipairs(live) do offers:want(replica) end
   offers:fetch()

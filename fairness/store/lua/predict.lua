@@ -30,9 +30,13 @@ local function predicted(client)
   return SHARE * predictors[PREDICTOR](history)
 end
 
--- The client's are kept as long as it is known: bounded memory.
-local function remember_output(client, output)
+-- The client's are kept as long as it is known: bounded memory. reserved: what was charged in advance.
+local function remember_output(client, output, reserved)
   pool.outputs_seen = math.min(pool.outputs_seen + 1, POOL_WINDOW)
+  if SHARE > 0 and PREDICTOR ~= 'none' then
+    local error = math.abs(output - reserved / SHARE)
+    pool.output_error = pool.output_error + (error - pool.output_error) / pool.outputs_seen
+  end
   pool.output_average = pool.output_average + (output - pool.output_average) / pool.outputs_seen
   if WINDOW == 0 or not known(client) then return end
   client.outputs = (client.outputs .. struct.pack(LENGTH, output)):sub(-WINDOW * LENGTH_BYTES)

@@ -78,6 +78,16 @@ function Set:remove(member)
   end
 end
 
+-- How many are in a sorted set. O(changes).
+function Set:size()
+  local size = call('ZCARD', self.key)
+  for _ in pairs(self.fresh) do size = size + 1 end
+  for _, score in pairs(self.moved) do
+    if not score then size = size - 1 end
+  end
+  return size
+end
+
 -- All of a plain set's members.
 function Set:clear()
   self:forget()

@@ -14,8 +14,9 @@ local function count_request(client, input)
 end
 
 local function settle(request, input, cached, output)
-  local client = clients:get(request.client)
-  set_charge(client, request, input, cached, output, service_of(input, cached, output))
+  local client, service = clients:get(request.client), service_of(input, cached, output)
+  note_end(request, request.replica == SENDER and 'settled' or 'lost', service, input, cached, output)
+  set_charge(client, request, input, cached, output, service)
   count_request(client, input)
   release(client, request)
   requests:delete(request.id)
@@ -42,11 +43,12 @@ verbs.settle = function(lease, input, cached, output)
   if void then return confirm(lease, void.payer, input, cached, output) end
   local request = held(lease)
   if not request then return end
+  local reserved = request.reserved
   local client = settle(request, input, cached, output)
   if NUMBER > 0 then plain_set('settled', SENDER):add(lease, true) end
   if input > 0 and request.bytes > 0 then
     local rate = pool.tokens_per_byte
     pool.tokens_per_byte = rate + LEARNING_RATE * (math.min(1, input / request.bytes) - rate)
   end
-  if output > 0 then remember_output(client, output) end
+  if output > 0 then remember_output(client, output, reserved) end
 end

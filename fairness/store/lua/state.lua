@@ -19,7 +19,7 @@
 --
 -- key                  type    what
 -- ..:pool              hash    seq, virtual_time, last_left, tokens_per_byte, output_average,
---                              outputs_seen, policy, policy_version, longest, swept, servers,
+--                              output_error, outputs_seen, policy, policy_version, longest, swept, servers,
 --                              oldest_day, shadow_since, owed (classes.lua)
 -- ..:reasons           set     why the policy was set, each heeded once
 -- ..:clients           hash    client -> record: counter, what waits, runs and was used; for good
@@ -33,6 +33,7 @@
 -- ..:settled:REPLICA   set     leases settled in calls that it has not had a reply to
 -- ..:calls             hash    sender -> "number lost": its last call applied, and the call
 --                              in which it was first told of a loss (0: none to tell of)
+-- ..:ends:ROUTER       list    its explained leases that are over; until it asks, or for ten minutes
 -- ..:routers           zset    router -> time last heard of
 -- ..:replicas          zset    replica -> time last heard of
 --                      What the records say, in the order in which it is asked for:
@@ -73,9 +74,9 @@ end
 local function text(number) return string.format('%.17g', number) end
 
 -- The pool's few numbers are read once a call and written once, at its end.
-local POOL_FIELDS = {'seq', 'virtual_time', 'last_left', 'tokens_per_byte', 'output_average', 'outputs_seen', 'policy',
+local POOL_FIELDS = {'seq', 'virtual_time', 'last_left', 'tokens_per_byte', 'output_average', 'output_error', 'outputs_seen', 'policy',
                      'policy_version', 'longest', 'swept', 'servers', 'oldest_day', 'shadow_since', 'owed'}
-local POOL_DEFAULTS = {seq = 0, virtual_time = 0, tokens_per_byte = 0.25, output_average = 0, outputs_seen = 0, policy = 'vtc', policy_version = 0, servers = 0}
+local POOL_DEFAULTS = {seq = 0, virtual_time = 0, tokens_per_byte = 0.25, output_average = 0, output_error = 0, outputs_seen = 0, policy = 'vtc', policy_version = 0, servers = 0}
 local pool, pool_as_read = {}, {} -- as read: or written since
 for i, value in ipairs(call('HMGET', POOL, unpack(POOL_FIELDS))) do
   local field = POOL_FIELDS[i]

@@ -22,6 +22,7 @@ end
 -- A grant that will not be used, as far as is known here: free, and its request is over.
 local function take_back(request)
   local client = clients:get(request.client)
+  note_end(request, 'taken_back', 0, 0, 0, 0)
   refund(client, request)
   void(request, text(request.weight) .. ' ' .. request.client)
   release(client, request)

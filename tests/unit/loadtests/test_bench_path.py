@@ -3,11 +3,14 @@
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from deployments.local_cluster import load
 from loadtests import bench_path
 from loadtests.bench_path import Engine, Measured, summary, table
+from loadtests.observed import PLAIN, WATCHED, write_variant
 
 
 def measured(tokens_per_s: float, frontend: float = 100.0, ttft_ms: float = 9.0) -> Measured:
@@ -41,6 +44,20 @@ def test_a_selection_has_no_ratios_to_what_was_left_out() -> None:
     numbers = summary({"fairlane": ROUNDS["fairlane"]})
     assert not [key for key in numbers if "_over_" in key]
     assert table({"fairlane": ROUNDS["fairlane"]}).row_count == 1
+
+
+def test_what_watching_costs_is_a_ratio_within_rounds() -> None:
+    plain = [measured(1000), measured(500), measured(800)]
+    watched = [measured(980), measured(495), measured(784)]
+    assert summary({"plain": plain, "watched": watched})["watched_tps_over_plain"] == 0.98
+
+
+@pytest.mark.parametrize("changes", [PLAIN, WATCHED])
+def test_both_are_sound_configurations(changes: dict[str, Any], tmp_path: Path) -> None:
+    file = write_variant(bench_path.CONFIG, changes, tmp_path / "variant.yaml")
+    app = load(file).app
+    assert bool(app.explain.keep) == app.logging.access == (changes is WATCHED)
+    assert (app.tracing.resolved() is not None) == (changes is WATCHED)
 
 
 def test_the_front_end_is_told_by_parts() -> None:

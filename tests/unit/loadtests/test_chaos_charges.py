@@ -1,8 +1,10 @@
 """The store's account held against what clients were told."""
 
+from array import array
+
 import pytest
 
-from loadtests.chaos.charges import SETTLED_S, Tokens, audit
+from loadtests.chaos.charges import EMPTY_EVENTS, SETTLED_S, Tokens, audit
 from loadtests.driver import RequestRecord
 
 
@@ -58,6 +60,18 @@ def test_what_broke_off_may_have_made_a_whole_answer_or_nothing() -> None:
     assert found.accounts["alice"].may == Tokens(100, 50)
     assert audit(records, NOTHING, {"alice": Tokens(200, 101)}).excess == 1
     assert audit(records, NOTHING, {"alice": Tokens(50, 50)}).missing == 50
+
+
+def test_what_a_broken_off_answer_has_shown_is_charged() -> None:
+    records = [answered(), broken(error="cut", chunk_events=array("L", [10, 12]))]
+    shown = 10 + 12 - EMPTY_EVENTS
+    for charged in (Tokens(200, 50 + shown), Tokens(200, 100)):
+        found = audit(records, NOTHING, {"alice": charged})
+        assert (found.excess, found.missing) == (0, 0)
+    assert audit(records, NOTHING, {"alice": Tokens(200, 49 + shown)}).missing == 1
+    assert audit(records, NOTHING, {"alice": Tokens(100, 50 + shown)}).missing == 100
+    begun = broken(error="cut", chunk_events=array("L", [1]))  # nothing but its role
+    assert audit([answered(), begun], NOTHING, {"alice": Tokens(100, 50)}).missing == 0
 
 
 def test_a_refusal_costs_nothing() -> None:

@@ -5,6 +5,7 @@ from array import array
 
 import pytest
 
+from loadtests.chaos.application import Books
 from loadtests.chaos.charges import Account, Audit, Tokens
 from loadtests.chaos.leaks import Leftovers
 from loadtests.chaos.outcomes import Refusals, tally
@@ -33,6 +34,7 @@ def found(**more) -> Findings:
         "leftovers": Leftovers(),
         "fair_again_s": 3.0,
         "audit": owing(),
+        "usage": owing(),
         "tokens_per_s": 100.0,
         "may_forget": False,
     }
@@ -53,6 +55,8 @@ HUNG = RequestRecord("alice", 1.0, 128, sent=1.0, aborted=True, ended=91.0)
         (found(audit=owing(excess=1), may_forget=True), "1 tokens were charged twice"),
         (found(audit=owing(missing=1)), "1 tokens were never charged, 0 may be"),
         (found(audit=owing(missing=151), may_forget=True), "151 tokens were never charged, 150"),
+        (found(usage=owing(excess=2)), "usage: 2 tokens were charged twice"),
+        (found(usage=owing(missing=3)), "usage: 3 tokens were never charged, 0 may be"),
         (found(refusals=Refusals(refused=9, wrong=1)), "1 requests without a store"),
         (found(refusals=Refusals(refused=0, wrong=0)), "nothing was refused"),
     ],
@@ -95,7 +99,7 @@ def even_load(until: float) -> list[RequestRecord]:
 def played(records: list[RequestRecord], charged: Tokens, fault=(10.0, 20.0)) -> Played:
     report = Report(0.0, 61.0, tuple(records))
     after = {"alice": charged, "bob": charged}
-    return Played(report, fault, 60.0, {}, after, Leftovers())
+    return Played(report, fault, 60.0, Books({}, {}), Books(after, after), Leftovers())
 
 
 def test_a_calm_run_passes_every_bar() -> None:

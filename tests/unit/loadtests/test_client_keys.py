@@ -3,6 +3,7 @@
 import json
 import stat
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -127,3 +128,34 @@ def test_a_configuration_that_knows_the_clients_holds_hashes_only() -> None:
     assert content["applications"][0]["args"]["clients"][1] == {"name": "alice"}
     with pytest.raises(KeysError, match="no application"):
         with_clients({}, asked, NO_KEYS)
+
+
+@pytest.mark.parametrize(
+    ("live", "joins"),
+    [
+        ({"clients": [{"name": "carol"}], "router": {"max_wait_s": 9}}, True),
+        ({"clients": []}, True),
+        ({"router": {"max_wait_s": 9}}, False),
+        (None, False),
+    ],
+)
+def test_clients_join_those_that_change_without_a_restart(
+    live: dict[str, Any] | None, joins: bool
+) -> None:
+    replicas = {"name": "Replica:tiny", "num_replicas": 2}
+    deployments = [replicas, {"name": "Router", "user_config": live}]
+    application = {"args": {"clients": [{"name": "dora"}]}, "deployments": deployments}
+    asked = workload("alice")
+    keys = template_keys(asked, "sk-{client}")
+    (made,) = with_clients({"applications": [application]}, asked, keys)["applications"]
+    stays, routers = made["deployments"]
+    assert stays == replicas
+    here, there = [c["name"] for c in made["args"]["clients"]], routers["user_config"]
+    assert here == (["dora"] if joins else ["dora", "alice"])
+    if joins:
+        assert live is not None
+        before = [client["name"] for client in live["clients"]]
+        assert [client["name"] for client in there["clients"]] == [*before, "alice"]
+        assert live | {"clients": None} == there | {"clients": None}
+    else:
+        assert there == live

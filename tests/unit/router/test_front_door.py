@@ -16,7 +16,10 @@ async def test_only_what_fairlane_reads_goes_on() -> None:
         seen.append(scope)
 
     (middleware,) = validate_http_proxy_callback_return(middlewares())
-    wanted = [(b"host", b"x"), (b"authorization", b"Bearer sk-1"), (b"content-type", b"a/b")]
+    wanted = [
+        *((b"host", b"x"), (b"authorization", b"Bearer sk-1"), (b"content-type", b"a/b")),
+        (b"traceparent", b"00-1-2-01"),  # heeded only where that is configured
+    ]
     steering = [
         (b"x-request-id", b"\x80"),
         (b"x-request-timeout-seconds", b"0.001"),

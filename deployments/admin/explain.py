@@ -1,0 +1,31 @@
+"""`fairlane explain` and `fairlane requests`: what became of requests, and why."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from deployments.admin.api import AdminApi, path_of
+from deployments.admin.tables import show
+
+COLUMNS = (
+    *("request", "client", "model", "received_at", "state", "status", "waited_ms", "ended_ms"),
+    *("input_tokens", "output_tokens", "service", "replica"),
+)
+
+
+def explain(api: AdminApi, arguments: argparse.Namespace) -> None:
+    """Print it in words, or as JSON. Raises CommandError."""
+    told = api.ask("GET", path_of("explain", arguments.request))
+    print(json.dumps(told, indent=2) if arguments.json else "\n".join(told["account"]))
+
+
+def requests(api: AdminApi, arguments: argparse.Namespace) -> None:
+    """Print them as a table, or as JSON. Raises CommandError."""
+    query = {"client": arguments.client, "limit": arguments.limit}
+    given = {name: value for name, value in query.items() if value is not None}
+    rows = api.ask("GET", "/requests", params=given)["requests"]
+    if arguments.json:
+        print(json.dumps(rows, indent=2))
+    else:
+        show(rows, COLUMNS)

@@ -1,0 +1,185 @@
+"""Replicas come with a backlog and go when it is gone, configurations are rolled out, and no stream
+is lost: the real application on vLLM."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import json
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from tests.e2e.conftest import ROOT, bearer, serving
+
+pytestmark = [pytest.mark.e2e, pytest.mark.own_application, pytest.mark.timeout(900)]
+
+WAIT_S = 400.0
+LOOKS = 12  # whichever router is asked: there are two
+SCALING = {
+    "min_replicas": 1,
+    "max_replicas": 2,
+    "upscale_delay_s": 1,
+    "downscale_delay_s": 3,
+    "look_back_period_s": 4,
+    "metrics_interval_s": 1,
+}
+
+
+def local_config(**pool: Any) -> dict[str, Any]:
+    """local.yaml's application, with a pool of 1 to 2 replicas that may take long to leave."""
+    content = yaml.safe_load((ROOT / "deployments" / "local.yaml").read_text(encoding="utf-8"))
+    application = copy.deepcopy(content["applications"][0])
+    args = application["args"]
+    args["router"]["drain_s"] = WAIT_S
+    args["pools"][0] |= {"drain_s": WAIT_S} | pool
+    llm = args["pools"][0]["llm"]
+    llm["engine_kwargs"]["max_num_seqs"] = 8
+    del llm["deployment_config"]["num_replicas"]
+    llm["deployment_config"]["autoscaling_config"] = SCALING
+    return {"applications": [application]}
+
+
+@dataclass
+class Cluster:
+    """The application at `url`, and how to change it."""
+
+    url: str
+    file: Path
+    process: subprocess.Popen[bytes]
+
+    def roll_out(self, config: dict[str, Any]) -> None:
+        """Everything is replaced by new processes; returns when that has been asked for."""
+        self.file.write_text(yaml.safe_dump(config), encoding="utf-8")
+        self.process.send_signal(signal.SIGHUP)
+
+    async def until(self, condition: Callable[[Seen], bool]) -> Seen:
+        """Wait until the routers are as `condition` wants them."""
+        deadline = asyncio.get_running_loop().time() + WAIT_S
+        while True:
+            seen = Seen()
+            for _ in range(LOOKS):
+                await seen.look(self.url)
+            if condition(seen):
+                return seen
+            assert asyncio.get_running_loop().time() < deadline, seen
+            await asyncio.sleep(0.5)
+
+
+@dataclass
+class Seen:
+    """What routers said when asked repeatedly: their names, how many replicas each knows."""
+
+    routers: set[str] = field(default_factory=set)
+    replicas: set[int] = field(default_factory=set)
+
+    async def look(self, url: str) -> None:
+        try:
+            async with httpx.AsyncClient(base_url=url, timeout=30) as http:
+                self.routers.add((await http.get("/healthz")).json()["router"])
+                answer = await http.get("/readyz", headers=bearer("admin"))
+                self.replicas.update(answer.json()["replicas"].values())
+        except (httpx.HTTPError, ValueError, KeyError):
+            self.replicas.add(0)  # not up yet
+
+
+@dataclass
+class Crowd:
+    """Clients that send one request after the other until told to stop. None may be lost."""
+
+    url: str
+    tokens: int
+    answered: int = 0
+    lost: list[str] = field(default_factory=list)
+    stopping: bool = False
+
+    async def one(self, http: httpx.AsyncClient, key: str) -> None:
+        while not self.stopping:
+            body = {
+                "model": "tiny",
+                "prompt": "again",
+                "max_tokens": self.tokens,
+                "ignore_eos": True,
+                "stream": True,
+                "stream_options": {"include_usage": True},
+            }
+            told = 0
+            try:
+                async with http.stream(
+                    "POST", "/v1/completions", json=body, headers=bearer(key)
+                ) as answer:
+                    async for line in answer.aiter_lines():
+                        if line.startswith("data: {"):
+                            usage = json.loads(line.removeprefix("data: ")).get("usage")
+                            told = usage["completion_tokens"] if usage else told
+                    if answer.status_code != 200 or told != self.tokens:
+                        self.lost.append(f"{answer.status_code}, {told} tokens")
+            except httpx.HTTPError as error:
+                self.lost.append(repr(error))
+            self.answered += 1
+
+
+@asynccontextmanager
+async def crowd(url: str, *, connections: int, tokens: int) -> AsyncIterator[Crowd]:
+    """Load, and at the end wait for what is still open."""
+    people = Crowd(url, tokens)
+    limits = httpx.Limits(max_connections=None)
+    async with (
+        httpx.AsyncClient(base_url=url, timeout=WAIT_S, limits=limits) as http,
+        asyncio.TaskGroup() as tasks,
+    ):
+        for number in range(connections):
+            tasks.create_task(people.one(http, ("alice", "bob", "carol")[number % 3]))
+        try:
+            yield people
+        finally:
+            people.stopping = True
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    folder = tmp_path_factory.mktemp("scaling")
+    file = folder / "scaling.yaml"
+    file.write_text(yaml.safe_dump(local_config()), encoding="utf-8")
+    with serving(folder / "serve.log", folder / "home", config=file) as app:
+        yield Cluster(app.url, file, app.process)
+
+
+async def scale_up_and_down(cluster: Cluster) -> None:
+    await cluster.until(lambda seen: len(seen.routers) == 2 and seen.replicas == {1})
+    async with crowd(cluster.url, connections=40, tokens=200) as many:
+        await cluster.until(lambda seen: seen.replicas == {2})
+    assert not many.lost
+    assert many.answered >= 40
+    # Four go on: no more than one replica holds. The other is drained under them.
+    async with crowd(cluster.url, connections=4, tokens=1_000) as few:
+        await cluster.until(lambda seen: seen.replicas == {1})
+    assert not few.lost
+    assert few.answered >= 4
+
+
+async def roll_out(cluster: Cluster) -> None:
+    before = await cluster.until(lambda seen: len(seen.routers) == 2)
+    async with crowd(cluster.url, connections=50, tokens=200) as people:
+        await cluster.until(lambda seen: seen.replicas == {2})  # or an update stops all there are
+        cluster.roll_out(local_config(lookahead=5))
+        await cluster.until(
+            lambda seen: len(seen.routers) == 2 and not seen.routers & before.routers
+        )
+    assert not people.lost
+    assert people.answered >= 50
+
+
+def test_replicas_follow_the_backlog_and_a_changed_configuration_loses_no_stream(
+    cluster: Cluster,
+) -> None:
+    asyncio.run(scale_up_and_down(cluster))
+    asyncio.run(roll_out(cluster))

@@ -1,0 +1,79 @@
+"""How many replicas a backlog calls for."""
+
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ray.serve.config import AutoscalingConfig
+
+from replicas.autoscaling import ByBacklog, Work, replicas_wanted
+
+SOME_WORK = st.lists(
+    st.builds(
+        Work.of,
+        waiting=st.integers(0, 1_000),
+        running=st.integers(0, 64),
+        slots=st.integers(1, 64),
+        kv_usage=st.floats(0, 1),
+    ),
+    min_size=1,
+    max_size=8,
+)
+
+
+def context(reports: dict[str, Work], target: int = 3) -> SimpleNamespace:
+    """What Serve shows a policy, as far as it is read."""
+    names = ("waiting", "running", "fits")
+    metrics = {
+        name: {replica: work.stats()[name] for replica, work in reports.items()} for name in names
+    }
+    return SimpleNamespace(aggregated_metrics=metrics, target_num_replicas=target)
+
+
+def test_idle_pools_shrink_to_one_and_a_backlog_is_worked_off_at_once():
+    idle = Work.of(waiting=0, running=0, slots=16, kv_usage=0)
+    assert replicas_wanted([idle, idle], 0.8) == 1
+    busy = Work.of(waiting=90, running=16, slots=16, kv_usage=0.2)
+    assert replicas_wanted([busy], 1.0) == 7  # 106 requests, 16 a replica
+
+
+def test_the_queue_is_counted_once_however_many_tell_of_it():
+    one = Work.of(waiting=32, running=0, slots=16, kv_usage=0)
+    assert replicas_wanted([one] * 5, 1.0) == 2
+
+
+def test_where_memory_runs_out_first_a_replica_holds_fewer():
+    pressed = Work.of(waiting=10, running=10, slots=100, kv_usage=1.0)
+    assert replicas_wanted([pressed], 1.0) == 2
+
+
+@given(SOME_WORK, st.floats(0.1, 1))
+def test_never_fewer_than_running_streams_need(work, target):
+    fits = sum(one.fits for one in work) / len(work)
+    wanted = replicas_wanted(work, target)
+    assert wanted * fits >= sum(one.running for one in work) * (1 - 1e-9)
+
+
+def test_nobody_has_reported_yet():
+    assert replicas_wanted([], 0.8) is None
+    assert ByBacklog()(context({}))[0] == 3
+
+
+def test_a_replica_that_has_not_reported_everything_is_not_counted():
+    ctx = context({"old": Work(20, 10, 10)})
+    ctx.aggregated_metrics["waiting"]["new"] = 20.0
+    assert ByBacklog(target=1.0)(ctx)[0] == 3  # (20 + 10) / 10
+
+
+@pytest.mark.parametrize("target", [0, -1, 1.5])
+def test_a_target_that_makes_no_sense(target):
+    with pytest.raises(ValueError, match="target must be"):
+        ByBacklog(target)
+
+
+def test_serve_takes_it_as_a_policy():
+    """By the name that the application gives, as Serve's controller loads it."""
+    policy = {"policy_function": "replicas.autoscaling:ByBacklog", "policy_kwargs": {"target": 1.0}}
+    loaded = AutoscalingConfig(policy=policy).policy.get_policy()
+    assert loaded(target=1.0)(context({"a": Work(5, 5, 5)}))[0] == 2
