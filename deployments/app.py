@@ -58,7 +58,12 @@ def _router(config: AppConfig, store: StoreSettings, pools: list[Application]) -
         policy=config.policy,
         build=secrets.token_hex(8),  # Serve builds anew only when `args` have changed
         queue=config.queue_settings(),
-        live=functools.partial(live_settings, config.live(), files=config.live_files),
+        live=functools.partial(
+            live_settings,
+            config.live(),
+            files=config.live_files,
+            classes=config.class_names(),
+        ),
         live_files=config.live_files,
         admin_host=config.admin.host,
         admin_port=config.admin.port,
@@ -112,6 +117,7 @@ def _pool(pool: PoolConfig, config: AppConfig, store: StoreSettings) -> Applicat
             **given.get("fairlane", {}),
             "policy": config.policy,
             **dataclasses.asdict(config.cost.service_cost()),
+            "classes": [list(each) for each in config.queue_settings().classes.classes],
         }
     }
     llm = _traced(llm, config.tracing)

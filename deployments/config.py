@@ -24,7 +24,9 @@ from pydantic import (
     model_validator,
 )
 
+from deployments.configuration.classes import ClassConfig, classes_of, unknown_classes
 from deployments.configuration.problems import Problem, UnsoundError, problems_of
+from fairness.classes import MOST as MOST_CLASSES
 from fairness.cost import ServiceCost
 from fairness.groups import is_group
 from fairness.prediction import Prediction
@@ -263,6 +265,9 @@ class ClientConfig(Strict):
     )
     group: str | None = Field(default=None, description="The one of `groups` that it is in.")
     limits: LevelLimits = Field(default=LevelLimits(), description="Its own [limits](limits.md).")
+    priority_class: str | None = Field(
+        default=None, description="The one of `classes` that it is in; by default the first."
+    )
     keys: tuple[str, ...] = Field(
         default=(), description="Its API keys in the clear, for development."
     )
@@ -689,6 +694,7 @@ class LiveConfig(Strict):
                 client.weight,
                 tuple(groups[path] for path in lineage(client.group or "")),
                 client.limits.limits(),
+                client.priority_class or "",
             )
             for client in self.clients
         }
@@ -696,6 +702,10 @@ class LiveConfig(Strict):
             (hashed, clients[client.name]) for client in self.clients for hashed in client.hashes()
         )
         return Configured(tuple(clients.values()), tuple(groups.values()), keys)
+
+    def classes_of_clients(self) -> list[tuple[str, str | None]]:
+        """Each client, and the priority class that is given for it."""
+        return [(client.name, client.priority_class) for client in self.clients]
 
     def admin_hashes(self) -> tuple[str, ...]:
         """Hashes of the admin keys."""
@@ -705,11 +715,18 @@ class LiveConfig(Strict):
 class AppConfig(LiveConfig):
     """Everything about one deployment of Fairlane."""
 
-    policy: Literal["vtc", "lcf", "fcfs"] = Field(
+    policy: Literal["vtc", "lcf", "fcfs", "shadow"] = Field(
         default="vtc",
         description="Order of requests, in the global queue and in the batch; `fcfs` turns "
-        "fairness off; `lcf` is VTC without the lift, for comparison (not fair). While it runs: "
+        "fairness off; `shadow` does so too, and reports [what VTC would have changed](shadow.md); "
+        "`lcf` is VTC without the lift, for comparison (not fair). While it runs: "
         "`PUT /admin/queue/policy`.",
+    )
+    classes: tuple[ClassConfig, ...] = Field(
+        default=(),
+        max_length=MOST_CLASSES,
+        description="Priority classes, the highest first; a higher one goes first, but for the "
+        "floors of those below it.",
     )
     cost: CostConfig = Field(default=CostConfig(), description="Service of a token.")
     burst: float = Field(
@@ -758,6 +775,18 @@ class AppConfig(LiveConfig):
         min_length=1, description="The models, each with its replicas."
     )
 
+    @field_validator("classes")
+    @classmethod
+    def _fit_together(cls, classes: tuple[ClassConfig, ...]) -> tuple[ClassConfig, ...]:
+        classes_of(classes)
+        return classes
+
+    @model_validator(mode="after")
+    def _classes_are_there(self) -> Self:
+        if found := unknown_classes(self.classes_of_clients(), self.class_names()):
+            raise UnsoundError(*found)
+        return self
+
     @field_validator("pools")
     @classmethod
     def _no_model_twice(cls, pools: tuple[PoolConfig, ...]) -> tuple[PoolConfig, ...]:
@@ -772,6 +801,10 @@ class AppConfig(LiveConfig):
                     f"{pool.deployment_name}; rename one of them"
                 )
         return pools
+
+    def class_names(self) -> tuple[str, ...]:
+        """The priority classes, the highest first."""
+        return tuple(config.name for config in self.classes)
 
     def live(self) -> dict[str, Any]:
         """The part that is a LiveConfig, as it was given."""
@@ -796,6 +829,7 @@ class AppConfig(LiveConfig):
             prediction=Prediction(**self.prediction.model_dump()),
             burst=self.burst,
             usage_retention_days=self.usage.retention_days,
+            classes=classes_of(self.classes),
         )
 
 

@@ -6,12 +6,15 @@ Routers import this, and so no vLLM with it.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from deployments.config import LiveConfig, changed
+from deployments.configuration.classes import unknown_classes
+from deployments.configuration.problems import UnsoundError
 from router.app import Limits
 from router.server import LiveSettings
 
@@ -19,17 +22,22 @@ ADDED = ("groups", "clients", "admin_key_hashes")  # what `live_files` may hold
 
 
 def live_settings(
-    args: dict[str, Any], user_config: dict[str, Any], files: Iterable[str] = ()
+    args: dict[str, Any],
+    user_config: dict[str, Any],
+    files: Iterable[str] = (),
+    classes: tuple[str, ...] = (),
 ) -> LiveSettings:
-    """args: the live part (`AppConfig.live`). files: `AppConfig.live_files`. Raises ValueError,
-    which says what to mend."""
+    """args: the live part (`AppConfig.live`). files: `AppConfig.live_files`. classes: names of the
+    priority classes. Raises ValueError, which says what to mend."""
     given = changed(args, user_config)
     for file in files:
         given = _added(given, file)
     config = LiveConfig.model_validate(given)
+    if found := unknown_classes(config.classes_of_clients(), classes):
+        raise UnsoundError(*found)
     limits = config.router
     return LiveSettings(
-        config.configured(),
+        replace(config.configured(), classes=classes),
         config.admin_hashes(),
         Limits(limits.max_body_bytes, limits.max_wait_s, limits.body_timeout_s, limits.rules()),
         limits.queue.limits(),

@@ -29,6 +29,9 @@ Groups (``fairness.groups``) have counters like clients. What a client is charge
 it stands in are charged too, each by its own weight; and each is lifted among those it stands with
 when the first of its clients comes back.
 
+Where there are priority classes (``fairness.classes``), which are the outermost groups, their turn
+does not go by counters: ``order`` and ``next_class`` tell it.
+
 Why the lift: without it, a client that was idle for an hour would own the batch until its
 counter had caught up. With it, the counters of backlogged clients stay within one bound U
 of each other (the paper's lemma 4.3), and service within 2U.
@@ -45,8 +48,11 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from fairness.classes import Classes, ClassTurns, outermost_of
 from fairness.groups import ROOT, Group
 from fairness.lowest_first import LowestFirst
+
+NO_CLASSES = Classes()
 
 
 @dataclass(slots=True)
@@ -90,6 +96,7 @@ class VirtualTokenCounters:
         all_due: Callable[[], Iterable[tuple[str, float]]] = tuple,
         *,
         burst: float = 0.0,
+        classes: Classes = NO_CLASSES,
     ) -> None:
         """Begin without clients.
 
@@ -99,6 +106,7 @@ class VirtualTokenCounters:
             all_due: the same for all clients at once, as (client, service); asked before a group's
                 counter is read.
             burst: service (by weight) that who comes back is ahead of those who wait.
+            classes: those that there are; who comes without one is in the first.
 
         Raises:
             ValueError: the burst is not a usable number.
@@ -111,6 +119,9 @@ class VirtualTokenCounters:
         self._all_due = all_due
         self._accounts: dict[str, _Account] = {}
         self._levels = {ROOT: _Level(self.counter)}  # by group
+        self._classes = classes
+        self._turns = ClassTurns(classes, lambda group: group in self._levels[ROOT].backlog)
+        self.order = self._order if classes else self.counter  # what is to be ordered by
 
     def join(
         self,
@@ -129,7 +140,7 @@ class VirtualTokenCounters:
         Raises:
             ValueError: a weight or a counter is not a usable number.
         """
-        path = [*groups, Group(client, weight, counter)]
+        path = [*self._classes.place(groups), Group(client, weight, counter)]
         for node in path:
             _check(node)
         parent = ROOT
@@ -171,6 +182,18 @@ class VirtualTokenCounters:
             for node in (client, *self.groups_of(client)):
                 self._fell(node)
 
+    def serve(self, client: str) -> None:
+        """Note that a request of a client is served, before its charge (``fairness.classes``)."""
+        if self._turns.owed:
+            self._turns.serve(outermost_of(self.group_of(client)))
+
+    def next_class(self, waits: Callable[[str], bool]) -> str | None:
+        """Return the class that goes next, by its group, of those of which something waits."""
+        if not self._classes:
+            return None
+        self._charge_all_due()
+        return self._turns.first(waits)
+
     def set_base(self, node: str, base: float) -> None:
         """Take over what the global queue says of a client or a group. One unknown here is left
         unknown.
@@ -195,8 +218,7 @@ class VirtualTokenCounters:
         if account is None:
             return 0.0
         if account.members:
-            for client, service in self._all_due():
-                self._charge(self._accounts[client], service)
+            self._charge_all_due()
         elif due := self._due(node):
             self._charge(account, due)
         return account.base + account.charged
@@ -296,11 +318,26 @@ class VirtualTokenCounters:
             level.backlog.add(node)
             node = parent
 
+    def _order(self, node: str) -> float:
+        """The counter; of a class, its turn."""
+        if node not in self._turns:
+            return self.counter(node)
+        self._charge_all_due()
+        return self._turns.key(node)
+
+    def _charge_all_due(self) -> None:
+        for client, service in self._all_due():
+            self._charge(self._accounts[client], service)
+
     def _charge(self, account: _Account, service: float) -> None:
         account.charged += service / account.weight
+        outermost = ROOT
         while account.parent != ROOT:
-            account = self._accounts[account.parent]
+            outermost = account.parent
+            account = self._accounts[outermost]
             account.charged += service / account.weight
+        if self._turns.owed:
+            self._turns.charge(outermost, service)
 
     def _fell(self, node: str) -> None:
         backlog = self._levels[self._accounts[node].parent].backlog

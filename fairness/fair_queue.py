@@ -42,6 +42,7 @@ class FairQueue(Generic[T]):
         counter: Callable[[str], float],
         *,
         group_of: Callable[[str], str] = lambda client: ROOT,
+        next_class: Callable[[Callable[[str], bool]], str | None] = lambda waits: None,
         rank: int = 0,
     ) -> None:
         """Make an empty queue.
@@ -50,11 +51,14 @@ class FairQueue(Generic[T]):
             policy: the order; see ``fairness.policy``.
             counter: gives a client's counter now, and a group's.
             group_of: gives the group that a client stands in; asked when its line opens.
+            next_class: chooses a priority class of those that wait, by their groups; None where
+                there are none (``fairness.classes``). ``counter`` gives them in that order.
             rank: between queues, whose places count as earlier (the lower rank's).
         """
         self._policy = policy
         self._counter = counter
         self._group_of = group_of
+        self._next_class = next_class
         self._rank = rank
         self._groups: dict[str, str] = {}  # client -> group, of those with a line
         self._lines: dict[str, LowestFirst[T, Place]] = {}
@@ -190,7 +194,8 @@ class FairQueue(Generic[T]):
         return iter([item for _, item in keyed])
 
     def _first_client(self) -> str:
-        node = self._order.lowest()
+        node = self._next_class(self._levels.__contains__) if self._policy.by_client else None
+        node = node or self._order.lowest()
         if node is None:
             raise IndexError("the fair queue is empty")
         while node not in self._heads:

@@ -2,7 +2,8 @@
 
 A **node** is a client or a group. A group's name is its path with a slash at the end, so it says
 what it is and where it stands: ``acme/``, in it ``acme/research/``. (So no client's name may end in
-a slash.) Who stands in no group stands at the **root**, ``/``.
+a slash.) Who stands in no group stands at the **root**, ``/``. One at the root that is called
+``class:NAME/`` is a priority class (``fairness.classes``).
 
 Each group shares what it gets among those in it by VTC, as the root does: every node has a counter
 of its own, which is charged whatever its clients use, divided by its weight. The turn goes from the

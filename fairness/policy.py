@@ -113,7 +113,14 @@ class FCFS:
         return (place.rank, place.number)
 
 
-_POLICIES: dict[str, Policy] = {p.name: p for p in (VTC(), LCF(), FCFS())}
+class Shadow(FCFS):
+    """First come, first served; the global queue notes at each grant whom VTC would have chosen
+    (``fairness.store.shadow``): to see what would change before one switches."""
+
+    name = "shadow"
+
+
+_POLICIES: dict[str, Policy] = {p.name: p for p in (VTC(), LCF(), FCFS(), Shadow())}
 POLICIES = tuple(_POLICIES)
 """The names of all policies."""
 

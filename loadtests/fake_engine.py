@@ -9,7 +9,7 @@ token. Nothing here depends on a clock: runs repeat exactly.
 import itertools
 import json
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -199,6 +199,7 @@ class FakeEngine:
         lease: str | None = None,
         weight: float = 1.0,
         counter: float | None = None,
+        groups: Sequence[tuple[str, float, float | None]] = (),
         pooling: bool = False,
         identity: Any = None,
         ready: bool = True,
@@ -218,6 +219,7 @@ class FakeEngine:
         tokens = [number + 10] * prompt if isinstance(prompt, int) else prompt
         if client is not None:
             identity = {"client": client, "lease": lease, "weight": weight, "counter": counter}
+            identity["groups"] = [list(group) for group in groups]
         extra = None if identity is None else {"fairlane": identity}
         request = Request(
             request_id=request_id,

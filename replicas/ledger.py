@@ -36,6 +36,7 @@ from collections.abc import Iterable, Mapping, Sized
 from dataclasses import dataclass, field
 from typing import Any
 
+from fairness.classes import Classes
 from fairness.cost import ServiceCost
 from fairness.counters import VirtualTokenCounters
 from fairness.groups import Group
@@ -121,6 +122,7 @@ class Ledger:
     """Charges requests to the counters and keeps the books of their leases."""
 
     cost: ServiceCost
+    classes: Classes = field(default_factory=Classes)
     counters: VirtualTokenCounters = field(init=False)
     _requests: dict[str, _Request] = field(default_factory=dict)
     _clients: dict[str, _Client] = field(default_factory=dict)
@@ -132,7 +134,9 @@ class Ledger:
 
     def __post_init__(self) -> None:
         """Make the counters, which ask here for what is on the tab."""
-        self.counters = VirtualTokenCounters(self._take_due, self._take_all_due)
+        self.counters = VirtualTokenCounters(
+            self._take_due, self._take_all_due, classes=self.classes
+        )
 
     def client_of(self, request_id: str) -> str:
         """Return the client of a live request."""
@@ -176,6 +180,7 @@ class Ledger:
         request = self._requests[request_id]
         usage = request.usage
         self._stop_waiting(request)
+        self.counters.serve(request.client)
         if not request.admitted:
             request.admitted = True
             standing = self._served[request.client] = self._clients[request.client]

@@ -53,6 +53,10 @@ Rules
        the next from the most served. The holding back is done by vLLM's own ``watermark``. As a
        setting that is a constant part of the memory, and stays the least held back; here it
        follows the number of those who run. (``hold_back: 0`` leaves it alone.)
+    7. *Classes* (``fairness.classes``), if there are any, go before counters wherever an order is
+       made: a request of a higher class is admitted first, and memory is taken from the lowest
+       first, except that a class which is owed its floor goes before all others in both. So what
+       a class was admitted to for its floor is not taken from it at once.
 
 Why it is right: at every admission the smallest counter of those who wait goes first, all
 service is in the counters before the next decision, and who comes back from idleness is
@@ -74,8 +78,9 @@ Identity. The replica writes ``{"client", "lease", "weight", "counter", "groups"
 must overwrite it always). See ``replicas.ledger.Identity``.
 
 Settings come as ``additional_config={"fairlane": {...}}`` of the engine's arguments: ``policy``
-(``vtc``, ``lcf`` or ``fcfs``), ``input_weight``, ``output_weight``, ``cached_input_weight``, and
-``hold_back`` (rule 6).
+(``vtc``, ``lcf``, ``fcfs``, or ``shadow``, which is ``fcfs`` here), ``input_weight``,
+``output_weight``, ``cached_input_weight``, ``classes`` (``[[name, floor], ...]``, the highest
+first; rule 7), and ``hold_back`` (rule 6).
 
 Hooks. This class extends parts of vLLM that are not a public interface. ``HOOKS`` names them,
 with what is called so only up to 0.30 or only since in ``EITHER``; the start fails with a clear
@@ -100,6 +105,7 @@ from vllm.v1.core.sched.request_queue import RequestQueue, SchedulingPolicy
 from vllm.v1.core.sched.scheduler import Scheduler
 from vllm.v1.request import Request, RequestStatus, StreamingUpdate
 
+from fairness.classes import Classes, ServiceClass
 from fairness.cost import ServiceCost
 from fairness.policy import VTC, Key, Place, Policy, Standing, ahead, policy, standing
 from replicas.ledger import Identity, Ledger
@@ -149,7 +155,7 @@ class FairScheduler(AsyncScheduler):
             )
         settings = read_settings(self.vllm_config.additional_config)
         fair_policy = settings.policy
-        self._ledger = Ledger(settings.cost)
+        self._ledger = Ledger(settings.cost, settings.classes)
         self._counters = self._ledger.counters
         self._counters.lifts = fair_policy.lifts
         self._fair_policy = fair_policy
@@ -439,7 +445,7 @@ class FairScheduler(AsyncScheduler):
             queue.set_policy(self._fair_policy)
 
     def _standing(self, client: str) -> Standing:
-        return standing(client, self._counters.group_of(client), self._counters.counter)
+        return standing(client, self._counters.group_of(client), self._counters.order)
 
     def _reorder(self, node: str) -> None:
         """Take note that the counter of a client or a group may have gone down."""
@@ -463,6 +469,7 @@ class Settings:
 
     policy: Policy
     cost: ServiceCost
+    classes: Classes
     hold_back: int  # tokens for each running request; see rule 6
 
 
@@ -480,12 +487,16 @@ def read_settings(additional_config: Any) -> Settings:
     hold_back = int(given.pop("hold_back", HOLD_BACK))
     if hold_back < 0:
         raise ValueError(f"hold_back must not be below 0, not {hold_back}")
+    classes = Classes(
+        tuple(ServiceClass(str(name), float(floor)) for name, floor in given.pop("classes", ()))
+    )
     if given:
         raise ValueError(
             f"unknown settings in additional_config[{KEY!r}]: {', '.join(sorted(given))}; "
-            f"there are: policy, {', '.join(names)}, hold_back"
+            f"there are: policy, {', '.join(names)}, classes, "
+            "hold_back"
         )
-    return Settings(order, ServiceCost(**weights), hold_back)
+    return Settings(order, ServiceCost(**weights), classes, hold_back)
 
 
 def check_hooks(base: type) -> None:

@@ -41,7 +41,11 @@ class FairRequestQueue(RequestQueue):
             rank: which queue goes first among requests that the policy finds equal.
         """
         self._queue: FairQueue[Request] = FairQueue(
-            policy, counters.counter, group_of=counters.group_of, rank=rank
+            policy,
+            counters.order,
+            group_of=counters.group_of,
+            next_class=counters.next_class,
+            rank=rank,
         )
         self._client_of = client_of
         self._on_pop = on_pop

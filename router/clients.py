@@ -31,13 +31,14 @@ class Client:
 
     weight: its share next to others (1.0 by default). groups: those it is in, outermost first
     (organisation, team); at most two. limits: its own. levels: those of the client and of its
-    groups, the outermost first; none if none are set.
+    groups, the outermost first; none if none are set. priority_class: "" for the first.
     """
 
     name: str
     weight: float = 1.0
     groups: tuple[Group, ...] = ()
     limits: Limits = NO_LIMITS
+    priority_class: str = ""
     levels: tuple[Limits, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -60,12 +61,13 @@ class Client:
 class Configured:
     """What the configuration says of clients; the admin API does not change it.
 
-    keys: (hash of a key, its client).
+    keys: (hash of a key, its client). classes: the priority classes that there are.
     """
 
     clients: tuple[Client, ...] = ()
     groups: tuple[Group, ...] = ()
     keys: tuple[tuple[str, Client], ...] = ()
+    classes: tuple[str, ...] = ()
 
 
 class Lookup(Protocol):

@@ -44,6 +44,7 @@ from fairness.store.contract import (
     StoreUnavailableError,
 )
 from fairness.store.session import Session
+from fairness.store.shadow import ShadowReport
 from fairness.store.usage import LastDays, Used
 from router.clients import Client
 from router.errors import ApiError, unavailable
@@ -236,6 +237,10 @@ class Turns:
         """Every group of the pool. Raises StoreUnavailableError."""
         return await self._queue.groups()
 
+    async def shadow(self) -> ShadowReport:
+        """What a fair order would have changed. Raises StoreUnavailableError."""
+        return await self._queue.shadow()
+
     async def last_days(self, clients: Sequence[str] | None = None) -> LastDays:
         """See `fairness.store.usage.UsageSource`. Raises StoreUnavailableError."""
         return await self._queue.last_days(clients)
@@ -366,7 +371,10 @@ class Turns:
             turn.size,
             attempt=turn.attempt,
             priority=turn.priority,
-            groups=(Group(f"{group.name}/", group.weight) for group in client.groups),
+            groups=self._settings.classes.put(
+                client.priority_class,
+                (Group(f"{group.name}/", group.weight) for group in client.groups),
+            ),
             terms=client.terms(turn.max_output, admitted=turn.admitted),
         )
         if turn.story is not None:

@@ -21,6 +21,7 @@ from deployments.admin.api import (
 )
 from deployments.admin.arguments import limits, seconds, weight
 from deployments.admin.explain import explain, requests
+from deployments.admin.shadow import shadow
 from deployments.admin.tables import (
     CLIENT_COLUMNS,
     EVENT_COLUMNS,
@@ -46,6 +47,7 @@ examples:
   fairlane requests --client search
   fairlane explain 9f2c41d7-1042
   fairlane groups set acme --limits tokens_per_minute=200000,concurrency=64
+  fairlane shadow
   fairlane usage --from 2026-11-01 --to 2026-11-30 --by client,model --csv
 
 Changes hold on every router within a second; nothing is restarted. Clients of the Serve config
@@ -54,12 +56,12 @@ file are listed too, but are changed there. docs/clients.md tells the rest.
 
 
 def add_commands(commands: Any) -> None:
-    """Add `clients`, `groups`, `keys`, `usage`, `explain`, `requests` and `audit` to the
-    subcommands of `fairlane`."""
+    """Add these families and commands to the subcommands of `fairlane`."""
     _add_clients(_family(commands, "clients", "who is billed for service, and with which weight"))
     _add_groups(_family(commands, "groups", "organisations and teams that clients belong to"))
     _add_keys(_family(commands, "keys", "API keys: make, rotate, revoke"))
     add_usage_arguments(_leaf(commands, "usage", usage, "what clients have used, by the day"))
+    _leaf(commands, "shadow", shadow, "who is served out of turn, and what vtc would change")
     why = _leaf(commands, "explain", explain, "why a request waited, where it went, what it cost")
     why.add_argument("request", metavar="ID", help="the header x-fairlane-request-id of its answer")
     recent = _leaf(commands, "requests", requests, "the last requests, the newest first")
@@ -78,6 +80,7 @@ def _add_clients(commands: Any) -> None:
     add.add_argument("--weight", type=weight, default=1.0, help="its share (default 1)")
     add.add_argument("--group", help="an organisation (acme) or team (acme/ml); default: none")
     _add_limits(add, "its limits for each model")
+    add.add_argument("--class", dest="priority_class", help="its class (default: the first)")
     _leaf(commands, "show", _show_client, "one client and its keys").add_argument("name")
     set_ = _leaf(commands, "set", _set_client, "change a client; what is not named stays")
     set_.add_argument("name")
@@ -86,6 +89,9 @@ def _add_clients(commands: Any) -> None:
     move = set_.add_mutually_exclusive_group()
     move.add_argument("--group", help="move it there")
     move.add_argument("--no-group", action="store_true", help="take it out of its group")
+    reclass = set_.add_mutually_exclusive_group()
+    reclass.add_argument("--class", dest="priority_class", help="put it into that priority class")
+    reclass.add_argument("--first-class", action="store_true", help="put it into the first")
     state = set_.add_mutually_exclusive_group()
     state.add_argument("--enable", action="store_true", help="let its keys work again")
     state.add_argument("--disable", action="store_true", help="let none of its keys work")
@@ -194,7 +200,8 @@ def _list_clients(api: AdminApi, arguments: argparse.Namespace) -> None:
 
 
 def _add_client(api: AdminApi, arguments: argparse.Namespace) -> None:
-    body = {name: getattr(arguments, name) for name in ("name", "weight", "group")}
+    fields = ("name", "weight", "group", "priority_class")
+    body = {name: getattr(arguments, name) for name in fields}
     body |= _limits(arguments)
     _tell(arguments, api.ask("POST", "/clients", json=body), CLIENT_COLUMNS)
 
@@ -216,6 +223,8 @@ def _set_client(api: AdminApi, arguments: argparse.Namespace) -> None:
         body["weight"] = arguments.weight
     if arguments.group or arguments.no_group:
         body["group"] = arguments.group
+    if arguments.priority_class or arguments.first_class:
+        body["priority_class"] = arguments.priority_class
     if arguments.enable or arguments.disable:
         body["enabled"] = arguments.enable
     body |= _limits(arguments)

@@ -12,7 +12,9 @@ from rich.table import Table
 
 WIDE = 240  # where there is no terminal to fit
 
-CLIENT_COLUMNS = ("name", "weight", "group", "enabled", "limits", "created_at", "source")
+CLIENT_COLUMNS = (
+    *("name", "weight", "group", "priority_class", "enabled", "limits", "created_at", "source"),
+)
 GROUP_COLUMNS = ("name", "weight", "limits", "created_at", "source")
 KEY_COLUMNS = ("id", "label", "state", "created_at", "expires_at", "source")
 EVENT_COLUMNS = ("at", "what", "subject", "key", "by", "origin", "detail")

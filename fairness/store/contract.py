@@ -31,12 +31,14 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, Protocol
 
+from fairness.classes import Classes
 from fairness.cost import ServiceCost
 from fairness.groups import ROOT, Group
 from fairness.limits import Rates, Refusal, Terms
 from fairness.policy import policy as policy_named
 from fairness.prediction import Prediction
 from fairness.store.explain import Choice, End, Standing
+from fairness.store.shadow import ShadowReport
 from fairness.store.usage import LastDays, Used
 
 SenderKind = Literal["router", "replica", "neighbour"]
@@ -323,7 +325,8 @@ class QueueSettings:
     replica within it. prediction: of output tokens, charged at the grant. placement: which
     replica a grant goes to. burst: service (by weight) a live replica, that a client back from
     idleness is ahead of those who wait; not below 0. usage_retention_days: how many days
-    of usage are kept.
+    of usage are kept. classes: those that clients may be in; see
+    `fairness.classes`.
     """
 
     cost: ServiceCost = field(default_factory=ServiceCost)
@@ -333,6 +336,7 @@ class QueueSettings:
     placement: str = PLACEMENTS[0]
     burst: float = 0.0
     usage_retention_days: int = 400
+    classes: Classes = field(default_factory=Classes)
 
 
 class GlobalQueue(Protocol):
@@ -355,6 +359,10 @@ class GlobalQueue(Protocol):
 
     async def groups(self) -> list[GroupState]:
         """Every group the pool has heard of. O(groups): for people, not for requests."""
+        ...
+
+    async def shadow(self) -> ShadowReport:
+        """What a fair order would have changed. O(clients): for people, not for requests."""
         ...
 
     async def last_days(self, clients: Sequence[str] | None = None) -> LastDays:

@@ -25,6 +25,7 @@ from fairness.store.contract import (
 from fairness.store.link import StoreLink
 from fairness.store.redis_store import RedisQueue
 from fairness.store.settings import StoreSettings, UrlHandle
+from fairness.store.shadow import ShadowReport
 from fairness.store.usage import LastDays, Used
 
 logger = logging.getLogger(__name__)
@@ -83,6 +84,10 @@ class LocatedQueue:
     async def groups(self) -> list[GroupState]:
         """Every group the pool has heard of. Raises StoreUnavailableError."""
         return await self._link.call(lambda redis: self._on(redis).groups(), CLIENTS_TIMEOUT_S)
+
+    async def shadow(self) -> ShadowReport:
+        """What a fair order would have changed. Raises StoreUnavailableError."""
+        return await self._link.call(lambda redis: self._on(redis).shadow(), CLIENTS_TIMEOUT_S)
 
     async def last_days(self, clients: Sequence[str] | None = None) -> LastDays:
         """What clients used on their last days. Raises StoreUnavailableError."""

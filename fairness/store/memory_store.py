@@ -17,6 +17,7 @@ import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
+from fairness.classes import outermost_of, split_class
 from fairness.groups import ROOT, Group
 from fairness.limits import Rates, Refusal, parse_terms
 from fairness.lowest_first import LowestFirst
@@ -39,6 +40,7 @@ from fairness.store.explain import AHEAD_NAMED, Choice, End, Place, Standing
 from fairness.store.memory_limits import Held, Level, Meters
 from fairness.store.memory_tree import Client, GroupNode, Tree
 from fairness.store.memory_usage import UsageByDay
+from fairness.store.shadow import ShadowBook, ShadowReport
 from fairness.store.usage import DAY_MS, LastDays, Used
 
 LEARNING_RATE = 0.05  # as in lua/settle.lua
@@ -154,8 +156,9 @@ class MemoryPool:
         self._swept: int | None = None
         self._reasons: set[str] = set()
         self._requests: dict[str, _Request] = {}
-        self._tree = Tree(settings.burst)
+        self._tree = Tree(settings.burst, settings.classes)
         self.meters = Meters()
+        self.shadow = ShadowBook()
         self.usage = UsageByDay(settings.usage_retention_days)
         self._lines: dict[str, LowestFirst[str, tuple[int, int]]] = {}
         self._arrivals = LowestFirst(self._seq_of)
@@ -180,6 +183,7 @@ class MemoryPool:
             "vtc": self._next_by_counter,
             "lcf": self._next_by_counter,
             "fcfs": self._next_by_arrival,
+            "shadow": self._next_by_arrival,
         }
         self._placements = {"least_loaded": self._least_loaded}
         self._now = _Answer(Sender("router", ""), 0)
@@ -311,7 +315,8 @@ class MemoryPool:
             return
         now, size = self._now.now, int(body_bytes)
         max_output, admitted, limits = parse_terms(terms)
-        nodes = (client, *map(str, rest[3::2]))
+        within = (split_class(str(group))[1] for group in rest[3::2])
+        nodes = (client, *(group for group in within if group))
         levels: list[Level] = [level for level in zip(nodes, limits, strict=True) if any(level[1])]
         tokens = self._expected_tokens(size, max_output)
         refusal = None if admitted else self.meters.refusal(levels, tokens, size, now)
@@ -435,6 +440,8 @@ class MemoryPool:
     def _do_policy(self, name: str, reason: str) -> None:
         if reason not in self._reasons:
             self._reasons.add(reason)
+            if name == "shadow" != self._policy:
+                self.shadow.begin(self._now.now)
             self._set_policy(name, self._policy_version + 1)
 
     def _do_pool(self) -> None:
@@ -531,7 +538,10 @@ class MemoryPool:
             replica = choose(entry)
             self._note_choice(entry, replica)
             self._set_credits(replica, self._replicas[replica].credits - 1)
+            turn = self._tree.next_client() if self._policy == "shadow" else None
             self._lease_to(replica, entry)
+            if turn is not None:
+                self.shadow.note(entry.client, turn, entry.charged)
             grant = self._describe(entry)
             entry.choice = (0, 0, "")  # told once, as the scripts do
             if entry.router == self._now.sender.name:
@@ -572,6 +582,7 @@ class MemoryPool:
         self._dequeue(entry)
         client = self._tree.client(entry.client)
         self.usage.of(client, self._now.today).waited += max(0, self._now.now - entry.queued)
+        self._tree.turns.serve(outermost_of(client.parent))
         self._tree.add_service(client, estimate, entry.weight)
 
     def _expected_input(self, size: int) -> int:
@@ -813,7 +824,7 @@ class MemoryPool:
         """O(clients that wait): a router asks the store only, not its own stand-in."""
         client = self._tree.client(entry.client)
         line, place = self._lines[entry.client], self._place_of
-        if self._policy == "fcfs":
+        if self._orders[self._policy] == self._next_by_arrival:
             before_it = sum(self._seq_of(other) < (entry.seq,) for other in self._arrivals)
             return Standing(self._policy, before_it, ())
         before_it = sum(place(other) < place(entry.id) for other in line)
@@ -897,6 +908,10 @@ class MemoryQueue:
     async def groups(self) -> list[GroupState]:
         """Every group heard of."""
         return self.pool.groups()
+
+    async def shadow(self) -> ShadowReport:
+        """What a fair order would have changed."""
+        return self.pool.shadow.report()
 
     async def last_days(self, clients: Sequence[str] | None = None) -> LastDays:
         """The first day that is kept; last days are kept as the others are, see `used_on`."""

@@ -12,7 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from fairness.groups import ROOT, is_group, parent_of_group
+from fairness.classes import Classes, ClassTurns, outermost_of
+from fairness.groups import ROOT, Group, is_group, parent_of_group
 from fairness.lowest_first import LowestFirst
 from fairness.store.contract import Argument
 from fairness.store.usage import Used
@@ -59,9 +60,11 @@ Node = Client | GroupNode
 class Tree:
     """All nodes that were ever heard of."""
 
-    def __init__(self, burst: float) -> None:
-        """burst: see `QueueSettings`."""
+    def __init__(self, burst: float, classes: Classes) -> None:
+        """burst, classes: see `QueueSettings`."""
         self._burst = burst
+        self._classes = classes
+        self.turns = ClassTurns(classes, self._waits)
         self.servers = 0  # live replicas, as of the last heartbeat
         self.lifts = True  # what the policy in force says
         self.clients: dict[str, Client] = {}
@@ -143,6 +146,8 @@ class Tree:
             self.begin(group)
             self.set_counter(group, group.counter + service / group.weight)
             group = self.parent(group)
+        if self.turns.owed:
+            self.turns.charge(outermost_of(client.parent), service)
 
     def add_service_elsewhere(
         self, client: Client, service: float, weight: float, debt: float
@@ -189,7 +194,7 @@ class Tree:
 
     def next_client(self) -> str | None:
         """Whose turn is it?"""
-        name = self.root.backlogged.lowest()
+        name = self.turns.first(self._waits) or self.root.backlogged.lowest()
         while name is not None and is_group(name):
             name = self.groups[name].backlogged.lowest()
         return name
@@ -201,9 +206,11 @@ class Tree:
         where it was.
         """
         parent = ROOT
-        for weight, name in zip(groups[::2], groups[1::2], strict=True):
-            parent = str(name)
-            self._group(parent).weight = float(weight)
+        told = zip(groups[::2], groups[1::2], strict=True)
+        path = (Group(str(name), float(weight)) for weight, name in told)
+        for group in self._classes.place(path):
+            parent = group.name
+            self._group(parent).weight = group.weight
         if client.parent == parent:
             return
         waiting, running = client.waiting, client.running
@@ -224,6 +231,10 @@ class Tree:
 
     def _counter_of(self, name: str) -> float:
         return self.groups[name].counter if is_group(name) else self.clients[name].counter
+
+    def _waits(self, name: str) -> bool:
+        group = self.groups.get(name)
+        return group is not None and group.waiting > 0
 
     def _group(self, name: str) -> GroupNode:
         group = self.groups.get(name)

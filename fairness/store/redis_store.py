@@ -39,6 +39,7 @@ from fairness.store.contract import (
 )
 from fairness.store.explain import Choice, End, Place, Standing
 from fairness.store.script_errors import script_failed
+from fairness.store.shadow import Shadow, ShadowReport
 from fairness.store.usage import LastDays, Used
 
 # The records of a client, of what it used on a day (after its group in that), and of a group, in
@@ -46,9 +47,10 @@ from fairness.store.usage import LastDays, Used
 CLIENT = struct.Struct("<ddqqqIIH")
 USED = struct.Struct("<IIqqqdd")
 GROUP = struct.Struct("<dddII")
+SHADOW = struct.Struct("<IIIdd")  # lua/shadow.lua
 PAGE = 1000  # records
 
-STATE = ("state", "records", "usage", "layouts", "heap", "sets", "session")
+STATE = ("state", "records", "usage", "layouts", "shadow", "classes", "heap", "sets", "session")
 VERBS = (
     "moves", "order", "place", "predict", "explain", "submit", "offer", "charge", "settle",
     "served_elsewhere",
@@ -185,6 +187,7 @@ class RedisQueue:
             settings.placement,
             settings.burst,
             settings.usage_retention_days,
+            "".join(f"{floor!r} {group}\n" for group, floor in settings.classes.floors.items()),
         )
 
     async def execute(self, sender: Sender, call: Call) -> Reply:
@@ -231,6 +234,16 @@ class RedisQueue:
         """Every known group, likewise."""
         records, starts = await self._records("groups"), await self._starts()
         return [group_state(name.decode(), records[name], starts) for name in sorted(records)]
+
+    async def shadow(self) -> ShadowReport:
+        """What a fair order would have changed, read page by page likewise."""
+        try:
+            (since,) = await self._redis.hmget(f"{self._prefix}:pool", "shadow_since")
+        except (RedisError, OSError) as error:
+            raise StoreUnavailableError(str(error)) from error
+        records = (await self._records("shadow")).items()
+        notes = {name.decode(): Shadow(*SHADOW.unpack(record)) for name, record in records}
+        return ShadowReport(int(since or 0), notes)
 
     async def last_days(self, clients: Sequence[str] | None = None) -> LastDays:
         """What each of these clients, or all, used on its last day."""

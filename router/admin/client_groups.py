@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from fairness.classes import split_class
 from router.directory.directory import Directory
 from router.turns import Turns
 
@@ -45,7 +46,7 @@ class ClientGroups:
     async def _last_groups(self) -> dict[str, str]:
         if self._last is None:
             self._last = {
-                state.client: state.group.removesuffix("/")
+                state.client: split_class(state.group)[1].removesuffix("/")
                 for pool in self._turns.values()
                 for state in await pool.clients()
             }

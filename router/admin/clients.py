@@ -15,6 +15,7 @@ from router.admin.fields import (
     GroupName,
     Limit,
     PathName,
+    PriorityClass,
     Search,
     Source,
     Weight,
@@ -37,23 +38,28 @@ class NewClient(Body):
     name: ClientName
     weight: Weight = 1.0
     group: GroupName | None = None
+    priority_class: PriorityClass | None = None
     enabled: bool = True
     limits: LevelLimits = LevelLimits()
 
 
 class ClientChange(Body):
-    """What to change; what is left out stays. `group: null` takes it out of its group. `limits` are
-    replaced as a whole: `{}` takes all away."""
+    """What to change; what is left out stays. `group: null` takes it out of its group,
+    `priority_class: null` puts it into the first. `limits` are replaced as a whole: `{}` takes all
+    away."""
 
     weight: Weight | None = None
     group: GroupName | None = None
+    priority_class: PriorityClass | None = None
     enabled: bool | None = None
     limits: LevelLimits | None = None
 
     @model_validator(mode="after")
     def _changes_something(self) -> ClientChange:
         if not self.model_fields_set:
-            raise ValueError("name at least one of weight, group, enabled and limits")
+            raise ValueError(
+                "name at least one of weight, group, priority_class, enabled and limits"
+            )
         return self
 
 
@@ -63,6 +69,7 @@ class ClientView(BaseModel):
     name: str
     weight: float
     group: str | None
+    priority_class: str | None
     enabled: bool
     limits: dict[str, float]
     created_at: datetime | None
@@ -121,6 +128,7 @@ def clients_router(directory: Directory) -> APIRouter:
     async def create_client(body: NewClient, request: Request) -> ClientView:
         """Make a client; then give it keys (POST /admin/keys)."""
         free(body.name)
+        _check_class(body.priority_class, directory.configured.classes)
         group = body.group or ""
         change = store.create_client(
             actor(request),
@@ -130,6 +138,7 @@ def clients_router(directory: Directory) -> APIRouter:
             enabled=body.enabled,
             fixed=group in fixed_groups,
             limits=body.limits.limits(),
+            priority_class=body.priority_class or "",
         )
         record = await told(change, problems(body.name, group))
         directory.poke()
@@ -149,6 +158,7 @@ def clients_router(directory: Directory) -> APIRouter:
     async def change_client(name: PathName, body: ClientChange, request: Request) -> ClientView:
         """Change its weight or limits, move it, disable it; everywhere within a second."""
         free(name)
+        _check_class(body.priority_class, directory.configured.classes)
         moves = "group" in body.model_fields_set
         change = store.change_client(
             actor(request),
@@ -158,6 +168,7 @@ def clients_router(directory: Directory) -> APIRouter:
             group=(body.group or "") if moves else None,
             fixed=body.group in fixed_groups,
             limits=None if body.limits is None else body.limits.limits(),
+            priority_class=_class_to_set(body),
         )
         record = await told(change, problems(name, body.group))
         directory.poke()
@@ -177,11 +188,23 @@ def clients_router(directory: Directory) -> APIRouter:
     return api
 
 
+def _check_class(name: str | None, classes: tuple[str, ...]) -> None:
+    if name is not None and name not in classes:
+        known = ", ".join(classes) or "there are none"
+        what = f"priority_class: {name!r} is not under `classes` of the configuration ({known})"
+        raise ApiError(400, what, param="priority_class")
+
+
+def _class_to_set(body: ClientChange) -> str | None:
+    return (body.priority_class or "") if "priority_class" in body.model_fields_set else None
+
+
 def _view(record: ClientRecord) -> ClientView:
     return ClientView(
         name=record.name,
         weight=record.weight,
         group=record.group or None,
+        priority_class=record.priority_class or None,
         enabled=record.enabled,
         limits=record.limits.given(),
         created_at=moment(record.created),
@@ -190,11 +213,15 @@ def _view(record: ClientRecord) -> ClientView:
 
 
 def _fixed_view(client: Client) -> ClientView:
-    return _view(
-        ClientRecord(
-            client.name, client.weight, _group_of(client), fixed=True, limits=client.limits
-        )
+    record = ClientRecord(
+        client.name,
+        client.weight,
+        _group_of(client),
+        fixed=True,
+        limits=client.limits,
+        priority_class=client.priority_class,
     )
+    return _view(record)
 
 
 def _group_of(client: Client) -> str:

@@ -43,6 +43,9 @@ GroupName = Annotated[
         json_schema_extra={"pattern": f"^{GROUP_NAME}$"},
     ),
 ]
+PriorityClass = Annotated[
+    str, Field(max_length=64, description="One of the configuration's `classes`.")
+]
 # Clients of the configuration may have other names.
 PathName = Annotated[str, Path(max_length=260)]
 Search = Annotated[str, Query(max_length=128, description="What names contain.")]

@@ -9,8 +9,12 @@ from typing import Any
 import orjson
 from fastapi import APIRouter, Request, Response
 
+from fairness.classes import split_class
 from fairness.policy import policy as policy_named
+from fairness.store.contract import GroupState
+from fairness.store.shadow import total
 from router.admin.fields import Body, actor
+from router.admin.shadow import client_view, summary
 from router.directory.directory import Directory
 from router.errors import ApiError
 from router.turns import Turns
@@ -28,7 +32,7 @@ WEIGHTS_PAGE = 1000
 
 
 class Policy(Body):
-    """The order of requests: vtc, fcfs or lcf."""
+    """The order of requests: vtc, fcfs, shadow or lcf."""
 
     policy: str
 
@@ -41,28 +45,25 @@ def queue_router(directory: Directory, turns: Mapping[str, Turns]) -> APIRouter:
     async def queue_clients(model: str | None = None) -> Response:
         """Every client that the queue has heard of, and all of the configuration, with counters
         and totals over all pools, or in the pool of one model. For 100,000 clients that is
-        megabytes."""
+        megabytes. shadow: what VTC would have changed since the policy `shadow` was last switched
+        on; null if it never was."""
         if model is not None and model not in turns:
             raise ApiError(404, f"model: there is no pool {model[:200]!r}", param="model")
         asked = turns if model is None else {model: turns[model]}
         rows = await _states(directory, asked)
-        return Response(orjson.dumps({"clients": rows}), media_type="application/json")
+        report = total([await pool.shadow() for pool in asked.values()])
+        for row in rows:
+            row["shadow"] = client_view(report, row["client"])
+        found = {"shadow": summary(report), "clients": rows}
+        return Response(orjson.dumps(found), media_type="application/json")
 
     @api.get("/groups")
     async def queue_groups() -> Response:
         """Pool -> every group that the queue has heard of: weight, counter, how many of those in it
-        have something waiting, and leases of its clients."""
+        have something waiting, and leases of its clients. In a priority class: which, too; of the
+        class itself the group is "". A group whose clients are in several has a row in each."""
         found = {
-            name: [
-                {
-                    "group": state.group.removesuffix("/"),
-                    "weight": state.weight,
-                    "counter": state.counter,
-                    "waiting": state.waiting,
-                    "running": state.running,
-                }
-                for state in await pool.groups()
-            ]
+            name: [_group_row(state) for state in await pool.groups()]
             for name, pool in turns.items()
         }
         return Response(orjson.dumps(found), media_type="application/json")
@@ -86,6 +87,17 @@ def queue_router(directory: Directory, turns: Mapping[str, Turns]) -> APIRouter:
         return body
 
     return api
+
+
+def _group_row(state: GroupState) -> dict[str, Any]:
+    priority_class, group = split_class(state.group)
+    return {
+        "group": group.removesuffix("/"),
+        "weight": state.weight,
+        "counter": state.counter,
+        "waiting": state.waiting,
+        "running": state.running,
+    } | ({"priority_class": priority_class} if priority_class else {})
 
 
 async def _states(directory: Directory, turns: Mapping[str, Turns]) -> list[dict[str, Any]]:

@@ -131,6 +131,7 @@ class Directory:
             record.weight,
             tuple(map(self._group, paths, (owner.organisation, owner.team))),
             record.limits,
+            record.priority_class,
         )
         return Entry(
             client,

@@ -21,7 +21,7 @@ GROUP_NAME = rf"{PART}(/{PART})?"
 @dataclass(frozen=True, slots=True)
 class ClientRecord:
     """A client. group: the path of its team or organisation; "" for none. created: 0 and `fixed`
-    where the configuration has it."""
+    where the configuration has it. priority_class: "" for the first."""
 
     name: str
     weight: float
@@ -30,6 +30,7 @@ class ClientRecord:
     created: int = 0
     fixed: bool = False
     limits: Limits = NO_LIMITS
+    priority_class: str = ""
 
 
 @dataclass(frozen=True, slots=True)

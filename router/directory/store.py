@@ -94,9 +94,14 @@ class DirectoryStore:
         position, *owner = await self._link.call(_script("find", key_id(hashed), hashed))
         if not owner:
             return position_of(position), None
-        expires, revoked, client, weight, enabled, group, limits, *groups = owner
+        expires, revoked, client, weight, enabled, group, limits, *groups, klass = owner
         record = ClientRecord(
-            client, float(weight), group, enabled == "1", limits=limits_of(limits)
+            client,
+            float(weight),
+            group,
+            enabled == "1",
+            limits=limits_of(limits),
+            priority_class=klass,
         )
         return position_of(position), Owner(
             record,
@@ -158,9 +163,12 @@ class DirectoryStore:
         enabled: bool,
         fixed: bool,
         limits: Limits = NO_LIMITS,
+        priority_class: str = "",
     ) -> ClientRecord:
         """fixed: the configuration has the group. Refused: `taken`, `no_group`."""
         detail = {"weight": weight, "group": group, "enabled": enabled} | _told(limits)
+        if priority_class:
+            detail["priority_class"] = priority_class
         row = await self._change(
             "create_client",
             who,
@@ -171,6 +179,7 @@ class DirectoryStore:
             _flag(fixed),
             _flag(enabled),
             limits_text(limits),
+            priority_class,
         )
         return _client(name, row)
 
@@ -184,10 +193,17 @@ class DirectoryStore:
         group: str | None = None,
         fixed: bool = False,
         limits: Limits | None = None,
+        priority_class: str | None = None,
     ) -> ClientRecord:
-        """None: leave it as it is. group: "" for none. Refused: `unknown`, `no_group`."""
-        told = None if limits is None else limits.given()
-        detail = {"weight": weight, "group": group, "enabled": enabled, "limits": told}
+        """None: leave it as it is. group: "" for none. priority_class: "" for the first. Refused:
+        `unknown`, `no_group`."""
+        detail = {
+            "weight": weight,
+            "group": group,
+            "enabled": enabled,
+            "priority_class": priority_class,
+            "limits": None if limits is None else limits.given(),
+        }
         row = await self._change(
             "change_client",
             who,
@@ -199,6 +215,8 @@ class DirectoryStore:
             group or "",
             _flag(fixed),
             "" if limits is None else limits_text(limits),
+            _flag(priority_class is not None),
+            priority_class or "",
         )
         return _client(name, row)
 
@@ -382,6 +400,7 @@ def _client(name: str, row: dict[str, str]) -> ClientRecord:
         row["enabled"] == "1",
         int(row["created"]),
         limits=limits_of(row.get("limits")),
+        priority_class=row.get("class", ""),
     )
 
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from fairness.classes import split_class
+from fairness.policy import policy
+
 Facts = dict[str, Any]
 
 ENDED = {
@@ -55,11 +58,17 @@ def _wait(facts: Facts) -> list[str]:
 
 def _standing(client: str, standing: Facts) -> list[str]:
     before = standing["requests_before"]
-    if standing["policy"] == "fcfs":
+    if not policy(standing["policy"]).by_client:
         return [f"First come, first served: {_count(before, 'request')} had come before it."]
     lines = []
     for level in standing["levels"]:
-        who = f"the group {level['name']}" if level["group"] else level["name"]
+        who = level["name"]
+        if level["group"]:
+            priority_class, group = split_class(f"{who.removesuffix('/')}/")
+            if priority_class and not group:
+                lines.append(f"It is in the priority class {priority_class}; in that:")
+                continue
+            who = f"the group {group.removesuffix('/')}"
         if not level["ahead"]:
             lines.append(
                 f"When it came, nobody who waited had received less than {who} "

@@ -35,7 +35,12 @@ pytestmark = pytest.mark.integration
 
 ADMIN = "sk-admin"
 FIXED = Client("fixed", 2.0, (Group("house", 3.0),))
-CONFIGURED = Configured((FIXED,), FIXED.groups, ((hash_key("sk-fixed"), FIXED),))
+CONFIGURED = Configured(
+    (FIXED,),
+    FIXED.groups,
+    ((hash_key("sk-fixed"), FIXED),),
+    classes=("interactive", "batch"),
+)
 SETTINGS = QueueSettings()
 
 
@@ -45,6 +50,7 @@ class Router:
     def __init__(self, app: RouterApp, guard: Guard, turns: Turns) -> None:
         self.app = app
         self.guard = guard
+        self.clients = app.clients
         self.turns = turns
         self.http = httpx.AsyncClient(
             transport=httpx.ASGITransport(app=app), base_url="http://router"
@@ -118,6 +124,7 @@ async def test_from_a_new_client_to_its_end(routers: tuple[Router, Router]) -> N
         "name": "alice",
         "weight": 1.0,
         "group": "acme/ml",
+        "priority_class": None,
         "enabled": True,
         "limits": {},
         "created_at": None,
@@ -270,6 +277,7 @@ async def test_lists_show_the_configuration_too_and_come_in_pages(
         "name": "fixed",
         "weight": 2.0,
         "group": "house",
+        "priority_class": None,
         "enabled": True,
         "limits": {},
         "created_at": None,
@@ -424,3 +432,27 @@ async def eventually_answers(http: httpx.AsyncClient, url: str) -> httpx.Respons
                 return await http.get(url)
             except httpx.ConnectError:
                 await asyncio.sleep(0.02)
+
+
+async def test_clients_are_put_into_priority_classes(routers: tuple[Router, Router]) -> None:
+    one, other = routers
+    made = await one.done("POST", "/clients", {"name": "alice", "priority_class": "batch"})
+    assert made["priority_class"] == "batch"
+    key = (await one.done("POST", "/keys", {"client": "alice"}))["key"]
+
+    async def told(client: Client) -> None:
+        async def so() -> bool:
+            return await other.clients.client(f"Bearer {key}") == client
+
+        await until(so)
+
+    await told(Client("alice", priority_class="batch"))
+    changed = await one.done("PATCH", "/clients/alice", {"weight": 2.0})
+    assert changed["priority_class"] == "batch"
+    await told(Client("alice", 2.0, priority_class="batch"))
+    changed = await one.done("PATCH", "/clients/alice", {"priority_class": None})
+    assert (changed["priority_class"], changed["weight"]) == (None, 2.0)
+    await told(Client("alice", 2.0))
+    status, field, why = await one.refused("PATCH", "/clients/alice", {"priority_class": "night"})
+    assert (status, field) == (400, "priority_class")
+    assert "interactive, batch" in why

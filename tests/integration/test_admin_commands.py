@@ -155,3 +155,16 @@ async def test_what_can_t_be_done_is_one_line_on_standard_error(terminal: Termin
 
 async def has(router: Router, key: str, status: int) -> bool:
     return await router.status(key) == status
+
+
+async def test_shadow_mode_is_told(terminal: Terminal) -> None:
+    assert "never switched on" in await terminal.says("shadow")
+    await terminal.router.done("PUT", "/queue/policy", {"policy": "shadow"})
+
+    async def switched() -> bool:
+        return "0 grants, 0 of them" in await terminal.says("shadow")
+
+    await until(switched)
+    told = json.loads(await terminal.says("shadow --json"))
+    assert told["shadow"]["share"] == 0
+    assert {row["passed_over"] for row in told["clients"]} == {0}

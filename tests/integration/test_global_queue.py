@@ -28,6 +28,7 @@ from fairness.store.contract import (
     Usage,
 )
 from fairness.store.session import Session
+from fairness.store.shadow import ShadowReport
 from fairness.store.usage import LastDays, Used
 from tests.integration.stores import (
     OTHER_REPLICA,
@@ -780,6 +781,8 @@ async def test_a_session_numbers_its_calls_and_repeats_a_failed_one_unchanged() 
 
         async def groups(self) -> list[GroupState]:
             return []
+
+        async def shadow(self) -> ShadowReport: ...
 
         async def last_days(self, clients: Sequence[str] | None = None) -> LastDays: ...
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,6 +27,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
+from fairness.classes import Classes, ServiceClass, split_class
 from fairness.cost import ServiceCost
 from fairness.groups import Group
 from fairness.limits import Limits, Terms
@@ -57,7 +59,17 @@ CLIENTS = ["alice", "bob", "carol", "the client of many names", "é"]
 REQUESTS = [f"r{n}" for n in range(30)]
 A, A1, A2, B = Group("a/", 3.0), Group("a/1/"), Group("a/2/", 0.7), Group("b/")
 RETENTION_DAYS = 5
-GROUPS = [(), (), (A,), (A, A1), (A, A2), (B,), (Group("b/", 2.0),)]
+HIGH, LOW, FORMER = Group("class:high/"), Group("class:low/"), Group("class:of old/")
+GROUPS = [
+    *((), (), (A,), (A, A1), (A, A2), (B,), (Group("b/", 2.0),), (HIGH,), (LOW,), (FORMER,)),
+    (LOW, Group("class:low/a/", 3.0)),
+    (FORMER, Group("class:of old/a/", 2.0)),
+]
+CLASSES = [
+    Classes(),
+    Classes((ServiceClass("high"), ServiceClass("low", 0.1))),
+    Classes((ServiceClass("high"), ServiceClass("mid", 0.25), ServiceClass("low", 0.07))),
+]
 
 request_ids = st.sampled_from(REQUESTS)
 usages = st.builds(Usage, st.integers(0, 90), st.integers(0, 9), st.integers(0, 60))
@@ -81,8 +93,11 @@ class Both(RuleBasedStateMachine):
         share=st.sampled_from([1.0, 0.5]),
         cost=st.sampled_from([ServiceCost(), ServiceCost(0.3, 0.7, 0.1)]),
         burst=st.sampled_from([0.0, 12.3]),
+        classes=st.sampled_from(CLASSES),
     )
-    def begin(self, predictor: str, share: float, cost: ServiceCost, burst: float) -> None:
+    def begin(
+        self, predictor: str, share: float, cost: ServiceCost, burst: float, classes: Classes
+    ) -> None:
         self.clock = Clock()
         self.loop = asyncio.new_event_loop()
         self.redis = connect(self.url)
@@ -92,6 +107,7 @@ class Both(RuleBasedStateMachine):
             prediction=Prediction(predictor, share, 0.7),
             burst=burst,
             usage_retention_days=RETENTION_DAYS,
+            classes=classes,
         )
         self.store = RedisQueue(self.redis, POOL, self.settings, self.clock)
         self.published: list[Grant] = []
@@ -111,6 +127,7 @@ class Both(RuleBasedStateMachine):
         if not hasattr(self, "loop"):
             return
         self.same_clients()
+        self.same_shadow()
         self.same_usage()
         self.listener.close()
         self.loop.run_until_complete(self.redis.aclose())
@@ -146,7 +163,7 @@ class Both(RuleBasedStateMachine):
         for request, client, weight, size, priority, groups, explain, seed in requests:
             call.submit(
                 request, client, weight, size, priority=priority, groups=groups,
-                terms=some_terms(seed, 1 + len(groups)),
+                terms=some_terms(seed, groups),
             )  # fmt: skip
             if explain is not None:
                 call.explain(request, standing=explain)
@@ -322,6 +339,18 @@ class Both(RuleBasedStateMachine):
         meters = self.loop.run_until_complete(stored_meters(self.redis))
         ours = telling(self.memory.meters.meters, self.clock)
         assert ours == telling(meters, self.clock)
+        if self.settings.classes:
+            told = self.loop.run_until_complete(self.redis.hget(f"{PREFIX}pool", "owed")) or ""
+            owed = dict(line.split(" ") for line in told.splitlines())
+            assert {name: float(due) for name, due in owed.items()} in (
+                self.memory._tree.turns.owed,
+                {},  # before the first call
+            )
+
+    @rule()
+    def same_shadow(self) -> None:
+        real = self.loop.run_until_complete(self.store.shadow())
+        assert self.memory.shadow.report() == real
 
     @rule()
     def same_usage(self) -> None:
@@ -331,10 +360,11 @@ class Both(RuleBasedStateMachine):
         assert self.loop.run_until_complete(every_day(ours, self.clock)) == real
 
 
-def some_terms(seed: int | None, levels: int) -> Terms | None:
-    """Limits for so many levels; None: for none."""
+def some_terms(seed: int | None, groups: Sequence[Group]) -> Terms | None:
+    """Limits for a client and its groups (a class has none); None: for none."""
     if seed is None:
         return None
+    levels = 1 + sum(bool(split_class(group.name)[1]) for group in groups)
     limits = (LIMITS[(seed * 3 + level) % len(LIMITS)] for level in range(levels))
     return Terms(tuple(limits), None if seed % 3 else 20, admitted=seed == 7)
 
@@ -362,11 +392,13 @@ def test_both_stores_say_the_same(server_url: str) -> None:
     )
 
 
-def test_a_long_history_of_one_seed(server_url: str) -> None:
+@pytest.mark.parametrize(("policy", "classes"), [("vtc", 0), ("shadow", 2), ("vtc", 2)])
+def test_a_long_history_of_one_seed(server_url: str, policy: str, classes: int) -> None:
     """Hypothesis prefers short histories; this one is long and busy."""
     random_ = random.Random(7)
     machine = type("Long", (Both,), {"url": server_url})()
-    machine.begin("moving_average", 1.0, ServiceCost(), 300.0)
+    machine.begin("moving_average", 1.0, ServiceCost(), 300.0, CLASSES[classes])
+    machine.set_policy(policy, "a")
     for step in range(3_000):
         sender = random_.choice(ROUTERS + REPLICAS + NEIGHBOURS[:1])
         call = Call()
@@ -374,7 +406,9 @@ def test_a_long_history_of_one_seed(server_url: str) -> None:
             if sender.kind == "router":
                 client = random_.choice(CLIENTS)
                 groups = (A, (A1, A2)[len(client) % 2]) if random_.random() < 0.9 else ()
-                terms = some_terms(random_.choice((None, *range(8))), 1 + len(groups))
+                if classes and len(client) % 2:
+                    groups = (LOW, *(g._replace(name=f"{LOW.name}{g.name}") for g in groups))
+                terms = some_terms(random_.choice((None, *range(8))), groups)
                 name = f"q{step}-{len(call)}"
                 call.submit(name, client, 1, 100, groups=groups, terms=terms)
                 if random_.random() < 0.5:

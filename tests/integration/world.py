@@ -30,6 +30,7 @@ from fairness.store.contract import (
     Usage,
 )
 from fairness.store.redis_store import RedisQueue
+from fairness.store.shadow import ShadowReport
 from fairness.store.stand_in import Answer, Question
 from fairness.store.usage import DailyUsage, LastDays, Used, day_of, today
 from replicas.lease_book import EngineCall, Lease, LeaseBook
@@ -84,6 +85,9 @@ class Network:
 
     async def groups(self) -> list[GroupState]:
         return await self._queue.groups()
+
+    async def shadow(self) -> ShadowReport:
+        return await self._queue.shadow()
 
     async def last_days(self, clients: Sequence[str] | None = None) -> LastDays:
         return await self._queue.last_days(clients)

@@ -43,6 +43,10 @@ local function read_all()
   if pool.last_left and pool.last_left:sub(-1) ~= '/' then clients:want(pool.last_left) end
   clients:fetch()
   if rawget(limits, 'fetch') then limits.fetch() end
+  if class_names[1] then
+    for _, name in ipairs(class_names) do groups:want(name) end
+    groups:fetch()
+  end
   if KIND == 'replica' then voids_of(SENDER):all() end
 end
 

@@ -55,14 +55,14 @@ local function place_among(node)
 end
 
 -- When all is written: policy, its own client's requests before it, levels (the innermost first); under
--- fcfs, all requests before it.
+-- fcfs and shadow, all requests before it.
 local function standings()
   local told = {}
   for _, id in ipairs(stand_asked) do
     local request = requests:get(id)
     if request and not request.replica then
       local client, levels, before_it = clients:get(request.client), {}, nil
-      if pool.policy == 'fcfs' then
+      if orders[pool.policy] == orders.fcfs then
         before_it = call('ZRANK', arrivals.key, request.id)
       else
         before_it = call('ZRANK', line_of(client).key, request.id)

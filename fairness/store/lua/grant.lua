@@ -13,6 +13,7 @@ local function lease_to(offer, client, request)
   dequeue(client, request)
   local used = used_today(client)
   used.waited = used.waited + math.max(0, NOW - request.queued)
+  serve_class(outermost_of(client))
   add_service(client, estimate, request.weight)
 end
 
@@ -36,7 +37,9 @@ local function grant_all()
       dequeue(client, request)
       over(request, 0)
     else
+      local turn = pool.policy == 'shadow' and next_client()
       lease_to(choose(request), client, request)
+      if turn then note_turn(client.name, turn, request.charged) end
       local list = reply.grants
       if router ~= SENDER then
         published[router] = published[router] or {}

@@ -69,11 +69,18 @@ local function hold_at(request, tokens, in_flight, nodes)
   request.held, request.changed = table.concat(held), true
 end
 
+-- A group's name without the class it is in (classes.lua); nil for a class: limits hold across classes.
+local function within_class(group)
+  local within = group:match('^class:[^/]*/(.*)$')
+  if within == '' then return nil end
+  return within or group
+end
+
 -- The levels of TERMS that have limits.
 local function read_terms(terms, name, ...)
   local numbers, nodes = {}, {name}
   for number in terms:gmatch('%S+') do numbers[#numbers + 1] = tonumber(number) end
-  for i = 2, select('#', ...), 2 do nodes[#nodes + 1] = (select(i, ...)) end
+  for i = 2, select('#', ...), 2 do nodes[#nodes + 1] = within_class((select(i, ...))) end
   local levels = {}
   for i, node in ipairs(nodes) do
     local level, limited = {node = node}, false
@@ -188,7 +195,10 @@ end
 -- What a verb speaks of is read with what others do: TERMS and the levels they are for.
 function limits.want_terms(at, count)
   meters:want(ARGV[at + 3])
-  for i = at + 9, at + count, 2 do meters:want(ARGV[i]) end
+  for i = at + 9, at + count, 2 do
+    local node = within_class(ARGV[i])
+    if node then meters:want(node) end
+  end
 end
 
 function limits.want(request)

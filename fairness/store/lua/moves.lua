@@ -12,6 +12,7 @@ local limits = {} -- limits.lua, when it is needed
 local function write_all()
   for _, view in ipairs(hashes) do view:write() end
   for _, view in ipairs(sets) do view:write() end
+  write_owed()
   write_pool()
   write_session()
 end
@@ -82,6 +83,7 @@ local function add_service(client, service, weight)
     set_counter(group, group.counter + service / group.weight)
     group = parent_of(group)
   end
+  charge_classes(outermost_of(client), service)
 end
 
 -- One more of what is in it waits. The first makes it backlogged, in its own group; `returning`: it
@@ -124,9 +126,11 @@ end
 -- Note in which groups a client stands: weight, name of each, the outermost first. Who moves is a
 -- newcomer there, and takes along what waits and runs; what was charged stays where it was.
 local function join_groups(client, ...)
-  local parent = '/'
+  local before, cut = class_for((select(2, ...)))
+  local parent = before == '' and '/' or before
   for i = 1, select('#', ...), 2 do
     local weight, name = select(i, ...)
+    name = before .. name:sub(cut + 1)
     local group = groups:get(name)
     weight = tonumber(weight)
     if group.weight ~= weight then group.weight, group.changed = weight, true end

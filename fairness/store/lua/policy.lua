@@ -5,5 +5,6 @@ verbs.policy = function(name, reason)
   local reasons = plain_set('reasons')
   if reasons:has(reason) then return end
   reasons:add(reason, true)
+  if name == 'shadow' and pool.policy ~= name then begin_shadow() end
   pool.policy, pool.policy_version = name, pool.policy_version + 1
 end

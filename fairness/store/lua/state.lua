@@ -20,12 +20,13 @@
 -- key                  type    what
 -- ..:pool              hash    seq, virtual_time, last_left, tokens_per_byte, output_average,
 --                              output_error, outputs_seen, policy, policy_version, longest, swept, servers,
---                              oldest_day
+--                              oldest_day, shadow_since, owed (classes.lua)
 -- ..:reasons           set     why the policy was set, each heeded once
 -- ..:clients           hash    client -> record: counter, what waits, runs and was used; for good
 -- ..:groups            hash    group -> record; for good
 -- ..:meters            hash    client or group with limits -> record (limits.lua); until it is full and idle
 -- ..:usage:DAY         hash    client -> what it used on a day that is over for it; from oldest_day on
+-- ..:shadow            hash    client -> record: grants in and out of turn (shadow.lua)
 -- ..:requests          hash    request -> record; until it ends
 -- ..:offers            hash    replica -> record: its last offer
 -- ..:void:REPLICA      hash    lease taken back -> who pays if it was used after all
@@ -61,8 +62,9 @@ local SENDER_TTL, GRANT_TTL = tonumber(ARGV[8]), tonumber(ARGV[9])
 local PREDICTOR, SHARE, LEVEL, WINDOW = ARGV[10], tonumber(ARGV[11]), tonumber(ARGV[12]), tonumber(ARGV[13])
 local PLACEMENT, BURST = ARGV[14], tonumber(ARGV[15])
 local RETENTION = tonumber(ARGV[16]) -- days of usage to keep
-local GIVEN_TIME = ARGV[17] -- instead of the server's clock, for tests; "" otherwise
-local HEADER = 17
+local CLASSES = ARGV[17] -- lines "FLOOR GROUP", the highest first; "" for none (classes.lua)
+local GIVEN_TIME = ARGV[18] -- instead of the server's clock, for tests; "" otherwise
+local HEADER = 18
 
 local call = redis.call
 local NOW = tonumber(GIVEN_TIME)
@@ -77,12 +79,12 @@ local function text(number) return string.format('%.17g', number) end
 
 -- The pool's few numbers are read once a call and written once, at its end.
 local POOL_FIELDS = {'seq', 'virtual_time', 'last_left', 'tokens_per_byte', 'output_average', 'output_error', 'outputs_seen', 'policy',
-                     'policy_version', 'longest', 'swept', 'servers', 'oldest_day'}
+                     'policy_version', 'longest', 'swept', 'servers', 'oldest_day', 'shadow_since', 'owed'}
 local POOL_DEFAULTS = {seq = 0, virtual_time = 0, tokens_per_byte = 0.25, output_average = 0, output_error = 0, outputs_seen = 0, policy = 'vtc', policy_version = 0, servers = 0}
 local pool, pool_as_read = {}, {} -- as read: or written since
 for i, value in ipairs(call('HMGET', POOL, unpack(POOL_FIELDS))) do
   local field = POOL_FIELDS[i]
-  if field ~= 'last_left' and field ~= 'policy' then value = tonumber(value or nil) end
+  if field ~= 'last_left' and field ~= 'policy' and field ~= 'owed' then value = tonumber(value or nil) end
   pool[field] = value or POOL_DEFAULTS[field]
   pool_as_read[field] = pool[field]
 end

@@ -11,7 +11,7 @@
 --
 -- key               type    what
 -- ..:clients        zset    names of all clients, score 0: in the order of their bytes
--- ..:client:NAME    hash    weight, group, enabled, created, limits (JSON; may be missing)
+-- ..:client:NAME    hash    weight, group, enabled, created, class, limits (JSON; may be missing)
 -- ..:groups         zset    paths of all groups, likewise
 -- ..:group:PATH     hash    weight, created, limits (likewise)
 -- ..:members:PATH   zset    clients directly in a group (which the configuration may have)
