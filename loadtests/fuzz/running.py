@@ -48,7 +48,7 @@ class Running:
         async with httpx.AsyncClient(headers=self._headers, timeout=30) as http:
             routers = {(await self._get(http, "/healthz"))["router"] for _ in range(LOOKS)}
             ready = await self._get(http, "/readyz")
-            policy = await self._get(http, "/admin/queue/policy")
+            policy = (await self._get(http, "/admin/queue/policy"))["policy"]
         return {"routers": sorted(routers), "ready": ready, "policy": policy}
 
     async def problems(self, before: dict[str, Any]) -> list[str]:
@@ -56,7 +56,7 @@ class Running:
         policy back. Raises httpx.HTTPError."""
         async with httpx.AsyncClient(headers=self._headers, timeout=30) as http:
             url = f"{self._url}/admin/queue/policy"
-            (await http.put(url, json=before["policy"])).raise_for_status()
+            (await http.put(url, json={"policy": before["policy"]})).raise_for_status()
             left = await self._left(http)
         after = await self.state()
         changed = [
