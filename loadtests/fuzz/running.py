@@ -48,8 +48,8 @@ class Running:
         async with httpx.AsyncClient(headers=self._headers, timeout=30) as http:
             routers = {(await self._get(http, "/healthz"))["router"] for _ in range(LOOKS)}
             ready = await self._get(http, "/readyz")
-            policy = (await self._get(http, "/admin/queue/policy"))["policy"]
-        return {"routers": sorted(routers), "ready": ready, "policy": policy}
+            policies = await self._get(http, "/admin/queue/policy")  # one for all models
+        return {"routers": sorted(routers), "ready": ready, "policy": next(iter(policies.values()))}
 
     async def problems(self, before: dict[str, Any]) -> list[str]:
         """What is not as it was, and what is left of requests once they had time to go. Puts the
