@@ -43,13 +43,18 @@ class Running:
         self._headers = {"Authorization": f"Bearer {admin_key}"}
 
     async def state(self) -> dict[str, Any]:
-        """What fuzzing must not change: the routers by name (one that restarts has a new one), and
-        how many replicas take requests (of an application that has just begun, more may come). Raises httpx.HTTPError."""
+        """What fuzzing must not change: the routers by name (one that restarts has a new one), the
+        policy, and how many replicas take requests (of an application that has just begun more may
+        come). Raises httpx.HTTPError."""
         async with httpx.AsyncClient(headers=self._headers, timeout=30) as http:
             routers = {(await self._get(http, "/healthz"))["router"] for _ in range(LOOKS)}
             replicas = (await self._get(http, "/readyz"))["replicas"]
             policies = await self._get(http, "/admin/queue/policy")  # one for all models
-        return {"routers": sorted(routers), "replicas": replicas, "policy": next(iter(policies.values()))}
+        return {
+            "routers": sorted(routers),
+            "replicas": replicas,
+            "policy": next(iter(policies.values())),
+        }
 
     async def problems(self, before: dict[str, Any]) -> list[str]:
         """What is not as it was, and what is left of requests once they had time to go. Puts the
