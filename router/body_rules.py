@@ -24,6 +24,13 @@ URL_FIELDS = frozenset({"image_url", "audio_url", "video_url", "file_url", "sour
 # Fields whose content is the client's own JSON, shown to the model and never fetched.
 NEVER_FETCHED = frozenset({"tools", "response_format", "metadata"})
 
+# Fields of which vLLM 0.29 takes the kind for granted, and answers 500 to another.
+KINDS: dict[str, tuple[type, str]] = {
+    "messages": (list, "an array"),
+    "tools": (list, "an array"),
+    "structured_outputs": (dict, "an object"),
+}
+
 # Path -> the fields that may be lists of prompts. What is not here has one.
 PROMPT_FIELDS = {"/v1/completions": ("prompt", "prompt_embeds")}
 INPUT_FIELDS = {
@@ -54,6 +61,7 @@ class BodyRules:
         for depth, _ in enumerate(_levels(content)):
             if depth >= MAX_DEPTH:
                 raise ApiError(400, f"the request body is nested deeper than {MAX_DEPTH} levels")
+        _check_kinds(content)
         if not self.allow_chat_template:
             _refuse(content, TEMPLATE_FIELDS, "router.allow_chat_template")
         if not self.allow_media_options:
@@ -77,6 +85,13 @@ class BodyRules:
             copies = max(copies, value)
         fields = PROMPT_FIELDS.get(path, ())
         _check_count(content, fields, copies, self.max_sequences, "sequences")
+
+
+def _check_kinds(content: dict[str, Any]) -> None:
+    for name, (kind, called) in KINDS.items():
+        value = content.get(name)
+        if value is not None and not isinstance(value, kind):
+            raise ApiError(400, f"'{name}' must be {called}", param=name)
 
 
 def _refuse(content: dict[str, Any], names: tuple[str, ...], setting: str) -> None:

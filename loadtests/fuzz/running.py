@@ -43,27 +43,32 @@ class Running:
         self._headers = {"Authorization": f"Bearer {admin_key}"}
 
     async def state(self) -> dict[str, Any]:
-        """What fuzzing must not change: the routers by name (one that restarts has a new one), and
-        who is ready. Raises httpx.HTTPError."""
+        """What fuzzing must not change: the routers by name (one that restarts has a new one), the
+        policy, and how many replicas take requests (of an application that has just begun more may
+        come). Raises httpx.HTTPError."""
         async with httpx.AsyncClient(headers=self._headers, timeout=30) as http:
             routers = {(await self._get(http, "/healthz"))["router"] for _ in range(LOOKS)}
-            ready = await self._get(http, "/readyz")
-            policy = await self._get(http, "/admin/queue/policy")
-        return {"routers": sorted(routers), "ready": ready, "policy": policy}
+            replicas = (await self._get(http, "/readyz"))["replicas"]
+            policies = await self._get(http, "/admin/queue/policy")  # one for all models
+        return {
+            "routers": sorted(routers),
+            "replicas": replicas,
+            "policy": next(iter(policies.values())),
+        }
 
     async def problems(self, before: dict[str, Any]) -> list[str]:
         """What is not as it was, and what is left of requests once they had time to go. Puts the
         policy back. Raises httpx.HTTPError."""
         async with httpx.AsyncClient(headers=self._headers, timeout=30) as http:
             url = f"{self._url}/admin/queue/policy"
-            (await http.put(url, json=before["policy"])).raise_for_status()
+            (await http.put(url, json={"policy": before["policy"]})).raise_for_status()
             left = await self._left(http)
         after = await self.state()
-        changed = [
-            f"{name} were {before[name]}, are {after[name]}"
-            for name in ("routers", "ready")
-            if before[name] != after[name]
-        ]
+        changed = []
+        if before["routers"] != after["routers"]:
+            changed.append(f"routers were {before['routers']}, are {after['routers']}")
+        if any(after["replicas"].get(pool, 0) < n for pool, n in before["replicas"].items()):
+            changed.append(f"replicas were {before['replicas']}, are {after['replicas']}")
         return changed + ([f"left: {left}"] if left else [])
 
     async def _left(self, http: httpx.AsyncClient) -> dict[str, tuple[int, int]]:

@@ -28,7 +28,14 @@ class AdminPort:
         """Raises OSError when the port can't be had."""
         self._listener = listener(host, port)
         self._server = QuietServer(
-            uvicorn.Config(app, lifespan="off", ws="none", access_log=False, log_level="warning")
+            uvicorn.Config(
+                app,
+                interface="asgi3",  # it would guess ASGI 2 of a bound method
+                lifespan="off",
+                ws="none",
+                access_log=False,
+                log_level="warning",
+            )
         )
         self._task = asyncio.create_task(self._server.serve(sockets=[self._listener]))
 

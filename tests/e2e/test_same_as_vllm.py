@@ -53,7 +53,6 @@ ASKED: dict[str, tuple[str, Any]] = {
     "no messages": ("/v1/chat/completions", {"model": "tiny"}),
     "too long": ("/v1/completions", TEXT | {"prompt": "x" * 5000}),
     "a tool without a parser": ("/v1/chat/completions", CHAT | {"tools": [TOOL]}),
-    "a model that embeds nothing": ("/v1/embeddings", {"model": "tiny", "input": "a"}),
 }  # fmt: skip
 
 

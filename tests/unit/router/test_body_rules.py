@@ -72,3 +72,11 @@ def test_inputs_are_bounded_as_openai_bounds_them() -> None:
     BodyRules().check("/v1/embeddings", {"input": ["a"] * 2048})
     assert refused("/v1/embeddings", {"input": ["a"] * 2049}) == "input"
     assert refused("/v1/rerank", {"query": "a", "documents": ["a"] * 2049}) == "documents"
+
+
+@pytest.mark.parametrize("field", ["messages", "tools", "structured_outputs"])
+def test_what_vllm_takes_the_kind_of_for_granted_has_it(field: str) -> None:
+    for strange in (0, True, 1.5, "x"):
+        assert refused(CHAT, {field: strange}) == field
+    for sound in (None, {"choice": ["a"]} if field == "structured_outputs" else []):
+        BodyRules().check(CHAT, {field: sound})
