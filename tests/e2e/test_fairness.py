@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import httpx
 import pytest
 
@@ -40,6 +42,15 @@ async def test_weight_two_gets_twice_the_service(app: App) -> None:
         app, flooder("alice", 80, max_tokens=64), flooder("carol", 80, max_tokens=64)
     )
     assert service["carol"] / service["alice"] == pytest.approx(2, rel=0.2)
+
+
+def until_known(app: App, policy: str) -> None:
+    """Wait until both routers have heard of it: who asks one of them sooner is told of the last."""
+    in_a_row, deadline = 0, time.monotonic() + 30
+    while in_a_row < 16:
+        known = app.get("/admin/queue/policy", "admin").json()
+        in_a_row = in_a_row + 1 if set(known.values()) == {policy} else 0
+        assert time.monotonic() < deadline, known
 
 
 def set_policy(app: App, policy: str) -> None:
@@ -83,6 +94,7 @@ async def test_a_polite_client_does_not_wait_in_the_flooders_line(app: App) -> N
         unfair = await flooded(app, 15)
     finally:
         set_policy(app, "vtc")
+        until_known(app, "vtc")
     # Under VTC the polite client goes ahead of the line, under FCFS it stands in it.
     assert median_ttft(fair, "bob") < 0.5 * median_ttft(fair, "alice")
     assert median_ttft(fair, "bob") < 0.5 * median_ttft(unfair, "bob")
