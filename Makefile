@@ -73,7 +73,7 @@ bench-scheduler: env  ## Measure what fairness costs in each step of vLLM's sche
 bench-engine: env  ## Measure a noisy neighbour in a real vLLM engine, with fairness and without.
 	@exec $(BIN)/python -m loadtests.bench_engine $(ARGS)
 
-chaos: env  ## Kill, stall and cut off each part under load, scale, roll out; no request is lost.
+chaos: env  ## Kill, stall and cut off each part under load, scale, roll out; two models; no request is lost.
 	@$(BIN)/python -m loadtests.chaos $(ARGS)
 	@[ -n "$(ARGS)" ] || exec $(BIN)/python -m pytest -m long
 

@@ -97,7 +97,7 @@ def test_vllm_bench_serve(app: App, tmp_path: Path) -> None:
 
 def test_the_documentation_has_examples_in_every_language() -> None:
     found = Counter(recipe.language for recipe in recipes())
-    assert found["sh"] > 8
+    assert found["sh"] >= 8
     assert found["python"] > 2
     assert found["js"] > 0
 

@@ -39,7 +39,7 @@ def two_pools(folder: Path) -> Path:
     return path
 
 
-pytestmark = [pytest.mark.e2e, pytest.mark.own_application]
+pytestmark = [pytest.mark.e2e, pytest.mark.own_application, pytest.mark.long]
 
 
 @pytest.fixture(scope="module")
