@@ -331,6 +331,8 @@ class VirtualTokenCounters:
 
     def _charge(self, account: _Account, service: float) -> None:
         account.charged += service / account.weight
+        if account.parent == ROOT:
+            return  # in no group, so in no class
         outermost = ROOT
         while account.parent != ROOT:
             outermost = account.parent

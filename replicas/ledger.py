@@ -303,7 +303,7 @@ class Ledger:
         standing.looked_at = self._step
         made = sum(map(len, standing.answers.values()))
         new, standing.made = made - standing.made, made
-        return self.cost.of(0, new)
+        return self.cost.output_weight * new
 
     def _tell_lease(self, request: _Request) -> None:
         made = len(request.answer)
