@@ -50,6 +50,20 @@ class PredictionConfig(Strict):
     )
 
 
+class AdapterConfig(Strict):
+    """A LoRA adapter."""
+
+    path: str = Field(
+        min_length=1, description="A folder on each node, or a name on the Hugging Face hub."
+    )
+    price: float | None = Field(
+        default=None,
+        gt=0,
+        description="Price of a unit of service through it, next to `price` of its pool (which it "
+        "has by default): fair sharing counts its tokens so many times as dear.",
+    )
+
+
 class PoolConfig(Strict):
     """One model and its replicas."""
 
@@ -70,19 +84,37 @@ class PoolConfig(Strict):
     price: float = Field(
         default=1.0,
         gt=0,
-        description="Price of a unit of service in this pool, next to those of the other pools; "
-        "means something with `across_pools.enabled`.",
+        description="Price of a unit of service in this pool, next to those of the other pools "
+        "(means something with `across_pools.enabled`) and of its adapters.",
     )
-    adapters: dict[str, str] = Field(
+    adapters: dict[str, str | AdapterConfig] = Field(
         default={},
         description="LoRA adapters of the model: the name that clients ask for -> a folder on each "
-        "node, or a name on the Hugging Face hub. See [pools](pools.md#lora-adapters).",
+        "node, or a name on the Hugging Face hub; or `{path: ..., price: ...}`. See "
+        "[pools](pools.md#lora-adapters).",
     )
 
     @property
     def model_id(self) -> str:
         """The name that clients ask for."""
         return str(self.llm["model_loading_config"]["model_id"])
+
+    @property
+    def adapter_paths(self) -> dict[str, str]:
+        """Where each adapter is."""
+        return {
+            name: given if isinstance(given, str) else given.path
+            for name, given in self.adapters.items()
+        }
+
+    @property
+    def prices(self) -> dict[str, float]:
+        """Of adapters, next to the pool's, of those that have others."""
+        return {
+            name: given.price / self.price
+            for name, given in self.adapters.items()
+            if isinstance(given, AdapterConfig) and given.price not in (None, self.price)
+        }
 
     @property
     def deployment_name(self) -> str:
@@ -105,7 +137,9 @@ class PoolConfig(Strict):
 
     @field_validator("adapters")
     @classmethod
-    def _is_no_kind_of_content(cls, adapters: dict[str, str]) -> dict[str, str]:
+    def _is_no_kind_of_content(
+        cls, adapters: dict[str, str | AdapterConfig]
+    ) -> dict[str, str | AdapterConfig]:
         if taken := sorted(CONTENT_KINDS.intersection(adapters)):
             raise ValueError(
                 f"vLLM would use an adapter of the name {taken[0]!r} for every message with such "

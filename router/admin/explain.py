@@ -111,6 +111,10 @@ class Explanation(Told):
     groups: list[str]
     weight: float
     priority: int
+    priority_class: str | None = Field(default=None, description="Null: there are no classes.")
+    price: float = Field(
+        default=1.0, description="Of its model, next to its pool's: its service is so many times."
+    )
     path: str
     body_bytes: int
     received_at: datetime

@@ -31,10 +31,12 @@ def account(facts: Facts) -> list[str]:
 
 def _arrival(facts: Facts) -> str:
     of = f" of {'/'.join(facts['groups'][-1:])}" if facts["groups"] else ""
+    priority_class = f", class {facts['priority_class']}" if facts.get("priority_class") else ""
+    price = f", {facts['price']:g} times the price" if facts.get("price", 1) != 1 else ""
     return (
         f"{facts['client']}{of} asked {facts['model']} at {facts['received_at']} "
         f"({facts['path']}, {facts['body_bytes']} bytes, weight {facts['weight']:g}, "
-        f"priority {facts['priority']}) through router {facts['router']}."
+        f"priority {facts['priority']}{priority_class}{price}) through router {facts['router']}."
     )
 
 

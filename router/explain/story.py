@@ -42,6 +42,7 @@ class Story:
 
     request: its id. kept: for /admin/explain. state: waiting, running, done, cancelled (by its
     client), refused (by this router), failed (cut off in its answer). trace: if it is traced.
+    price: of its model, next to its pool's. priority_class: "" where there are none.
     finished: called when all is known. version: grows with each change.
     """
 
@@ -56,6 +57,8 @@ class Story:
     at: float
     finished: Callable[[Story], None]
     kept: bool = False
+    price: float = 1.0
+    priority_class: str = ""
     submitted: float | None = None
     degraded: bool = False
     standing: Standing | None = None
@@ -134,6 +137,8 @@ class Story:
             "groups": [group.name for group in self.client.groups],
             "weight": self.client.weight,
             "priority": self.priority,
+            "priority_class": self.priority_class or None,
+            "price": self.price,
             "path": self.path,
             "body_bytes": self.size,
             "received_at": datetime.fromtimestamp(self.at, UTC).isoformat(timespec="milliseconds"),
@@ -145,7 +150,7 @@ class Story:
             "first_byte_ms": self._since_birth(self.answered),
             "ended_ms": self._since_birth(self.ended),
             "standing": _standing(self.standing),
-            "grants": [self._grant(each, cost) for each in self.tries],
+            "grants": [self._grant(each, cost.times(self.price)) for each in self.tries],
         }
 
     def _since_birth(self, moment: float | None) -> float | None:
