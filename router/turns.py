@@ -25,6 +25,7 @@ import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
+from fairness.classes import Classes
 from fairness.groups import Group
 from fairness.limits import Rates
 from fairness.observe.call_meter import CallMeter
@@ -168,6 +169,11 @@ class Turns:
     def waiting_bytes(self) -> int:
         """Of their bodies."""
         return self._all_bytes
+
+    @property
+    def classes(self) -> Classes:
+        """The pool's priority classes."""
+        return self._settings.classes
 
     @property
     def ready(self) -> bool:

@@ -313,13 +313,15 @@ class ClientState:
 @dataclass(frozen=True, slots=True)
 class GroupState:
     """One group over the whole pool. waiting: how many of those in it have something waiting;
-    running: leases of its clients."""
+    running: leases of its clients. owed: of a priority class with a floor (`fairness.classes`);
+    else None."""
 
     group: str
     weight: float
     counter: float
     waiting: int
     running: int
+    owed: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,7 @@ class _Request:
     arrived: bool = False
     explained: bool = False
     choice: tuple[int, int, str] = (0, 0, "")  # of the grant being made
+    turn: str = ""  # whose it was under VTC, of that grant under `shadow`
     held: Held | None = None
     price: float = 1.0
 
@@ -248,7 +249,14 @@ class MemoryPool:
     def groups(self) -> list[GroupState]:
         """Every group heard of, by name. O(groups)."""
         return [
-            GroupState(name, group.weight, self._tree.counter(group), group.waiting, group.running)
+            GroupState(
+                name,
+                group.weight,
+                self._tree.counter(group),
+                group.waiting,
+                group.running,
+                self._tree.turns.owed.get(name),
+            )
             for name, group in sorted(self._tree.groups.items())
             if name != ROOT
         ]
@@ -549,8 +557,9 @@ class MemoryPool:
             self._lease_to(replica, entry)
             if turn is not None:
                 self.shadow.note(entry.client, turn, entry.charged)
+                entry.turn = turn
             grant = self._describe(entry)
-            entry.choice = (0, 0, "")  # told once, as the scripts do
+            entry.choice, entry.turn = (0, 0, ""), ""  # told once, as the scripts do
             if entry.router == self._now.sender.name:
                 self._now.grants.append(grant)
             else:
@@ -803,7 +812,9 @@ class MemoryPool:
                 for group in reversed([*self._tree.with_groups(self._tree.parent(client))])
                 if isinstance(group, GroupNode)
             ),
-            Choice(entry.charged, entry.reserved, *entry.choice) if entry.explained else None,
+            Choice(entry.charged, entry.reserved, *entry.choice, entry.turn)
+            if entry.explained
+            else None,
         )
 
     # --- explaining (explain.lua) -------------------------------------------------------------
@@ -833,14 +844,24 @@ class MemoryPool:
         """O(clients that wait): a router asks the store only, not its own stand-in."""
         client = self._tree.client(entry.client)
         line, place = self._lines[entry.client], self._place_of
+        of_client = before_it = sum(place(other) < place(entry.id) for other in line)
         if self._orders[self._policy] == self._next_by_arrival:
             before_it = sum(self._seq_of(other) < (entry.seq,) for other in self._arrivals)
-            return Standing(self._policy, before_it, ())
-        before_it = sum(place(other) < place(entry.id) for other in line)
         levels = [self._place(node) for node in self._tree.with_groups(client)]
-        return Standing(self._policy, before_it, tuple(reversed(levels)))
+        if self._policy == "fcfs":
+            levels.clear()
+        return Standing(self._policy, before_it, tuple(reversed(levels)), of_client)
 
     def _place(self, node: Client | GroupNode) -> Place:
+        turns = self._tree.turns
+        if node.name in turns:
+            before = [
+                name
+                for name in self._settings.classes.floors
+                if name in self._tree.root.backlogged and turns.key(name) < turns.key(node.name)
+            ]
+            due = tuple((name, turns.owed.get(name, 0.0)) for name in before)
+            return Place(node.name, turns.owed.get(node.name, 0.0), len(before), due)
         waiting = self._tree.parent(node).backlogged
         counters = sorted((self._tree.node(name).counter, name) for name in waiting)
         ahead = [(name, of) for of, name in counters if (of, name) < (node.counter, node.name)]

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from fairness.classes import split_class
 from fairness.cost import ServiceCost
 from fairness.store.contract import Grant
 from fairness.store.explain import End, Place, Standing
@@ -174,11 +175,13 @@ class Story:
             "granted_ms": self._since_birth(each.heard),
             "counter_after": grant.counter,
             "failed": each.failed or None,
+            "turn_under_vtc": None,
             "chosen": None,
             "charged": None,
             "end": None,
         }
         if choice is not None:
+            told["turn_under_vtc"] = choice.turn or None
             if choice.credits:
                 told["chosen"] = {
                     "credits": choice.credits,
@@ -199,21 +202,41 @@ class Story:
 def _standing(standing: Standing | None) -> dict[str, Any] | None:
     if standing is None:
         return None
+    classes = [place for place in standing.levels if _is_class(place)]
     return {
         "policy": standing.policy,
         "requests_before": standing.before_it,
-        "levels": [_place(place) for place in standing.levels],
+        "own_requests_before": standing.of_client,
+        "priority_class": next((_class(place) for place in classes), None),
+        "levels": [_place(place) for place in standing.levels if place not in classes],
     }
+
+
+def _is_class(place: Place) -> bool:
+    return split_class(place.node)[0] != "" and split_class(place.node)[1] == ""
+
+
+def _class(place: Place) -> dict[str, Any]:
+    return {
+        "name": split_class(place.node)[0],
+        "owed": place.counter,
+        "ahead": [{"name": split_class(name)[0], "owed": owed} for name, owed in place.first],
+    }
+
+
+def _name(node: str) -> str:
+    """Of a client or a group, without its class."""
+    return split_class(node)[1].removesuffix("/") if node.endswith("/") else node
 
 
 def _place(place: Place) -> dict[str, Any]:
     return {
-        "name": place.node.removesuffix("/"),
+        "name": _name(place.node),
         "group": place.node.endswith("/"),
         "counter": place.counter,
         "ahead": place.ahead,
         "first": [
-            {"name": name.removesuffix("/"), "counter": counter, "by": place.counter - counter}
+            {"name": _name(name), "counter": counter, "by": place.counter - counter}
             for name, counter in place.first
         ],
     }

@@ -39,7 +39,10 @@ local function grant_all()
     else
       local turn = pool.policy == 'shadow' and next_client()
       lease_to(choose(request), client, request)
-      if turn then note_turn(client.name, turn, request.charged) end
+      if turn then
+        note_turn(client.name, turn, request.charged)
+        request.turn = turn
+      end
       local list = reply.grants
       if router ~= SENDER then
         published[router] = published[router] or {}

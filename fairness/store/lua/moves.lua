@@ -287,10 +287,12 @@ local function groups_of(client)
   return told
 end
 
--- To explain a grant: what was charged, predicted output tokens, why that replica (explain.lua).
+-- To explain a grant: what was charged, predicted output tokens, why that replica (explain.lua); under
+-- shadow a line more, whose turn it was under VTC.
 local function explained(request)
   if not request.explained then return '' end
   return text(request.charged) .. ' ' .. text(request.reserved) .. ' ' .. (request.choice or '0 0 ')
+    .. (request.turn and '\n' .. request.turn or '')
 end
 
 -- What a router needs to know of a lease.
