@@ -55,6 +55,7 @@ def _router(config: AppConfig, store: StoreSettings, pools: list[Application]) -
     settings = RouterSettings(
         pools=tuple(pool.model_id for pool in config.pools),
         adapters={name: pool.model_id for pool in config.pools for name in pool.adapters},
+        prices={name: price for pool in config.pools for name, price in pool.prices.items()},
         policy=config.policy,
         build=secrets.token_hex(8),  # Serve builds anew only when `args` have changed
         queue=config.queue_settings(),
@@ -160,7 +161,7 @@ def _serve_adapters(pool: PoolConfig, engine: dict[str, Any]) -> None:
     engine["enable_lora"] = True
     engine["lora_modules"] = [
         {"name": name, "path": path, "base_model_name": pool.model_id}
-        for name, path in pool.adapters.items()
+        for name, path in pool.adapter_paths.items()
     ]
     engine.setdefault("max_loras", min(count, ADAPTERS_IN_A_BATCH))
     engine.setdefault("max_cpu_loras", max(count, engine["max_loras"]))

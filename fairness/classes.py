@@ -88,14 +88,19 @@ class Classes:
     def __bool__(self) -> bool:
         return bool(self.classes)
 
+    def resolved(self, name: str) -> str:
+        """The class that a client is in which is given this one: the first, if there is none of
+        that name; "" where there are no classes."""
+        if not self.floors or class_group(name) in self.floors:
+            return name if self.floors else ""
+        return self.classes[0].name
+
     def put(self, name: str, groups: Iterable[Group]) -> tuple[Group, ...]:
         """The groups of a client in a class, outermost first; in the first class, if there is none
         of that name."""
         if not self.floors:
             return tuple(groups)
-        outermost = class_group(name)
-        if outermost not in self.floors:
-            outermost = next(iter(self.floors))
+        outermost = class_group(self.resolved(name))
         return (
             Group(outermost),
             *(group._replace(name=outermost + group.name) for group in groups),

@@ -35,6 +35,12 @@ class ServiceCost:
                 f"({self.input_weight}), not at {self.cached_input_weight}"
             )
 
+    def times(self, price: float) -> "ServiceCost":
+        """Return the cost of what is so many times as dear."""
+        return ServiceCost(
+            price * self.input_weight, price * self.output_weight, price * self.cached_input_weight
+        )
+
     def of(self, input_tokens: float, output_tokens: float, cached_tokens: float = 0) -> float:
         """Return the service of this many tokens (fractions are fine: predictions).
 

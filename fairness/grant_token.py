@@ -29,7 +29,8 @@ class GrantToken:
 
     lease: empty for a pass, which may use nothing of the engine (models, tokenize).
     weight, counter, groups: the client's, for the order inside the batch. priority: the request's,
-    in its client's line there. expires: Unix seconds.
+    in its client's line there. price: how many times its service is what its tokens cost. expires:
+    Unix seconds.
     """
 
     lease: str
@@ -40,6 +41,7 @@ class GrantToken:
     counter: float = 0.0
     priority: int = 0
     groups: tuple[Group, ...] = ()
+    price: float = 1.0
 
     def encode(self, key: bytes) -> str:
         """Sign; about 15 microseconds."""

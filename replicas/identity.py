@@ -54,6 +54,7 @@ def write_identity(params: Any, lease: Lease) -> None:
         "weight": token.weight,
         "counter": token.counter,
         "groups": [list(group) for group in token.groups],
+        "price": token.price,
     }
     field = "extra_args" if hasattr(params, "extra_args") else "extra_kwargs"
     setattr(params, field, {IDENTITY: identity})

@@ -123,10 +123,11 @@ class Holding:
     weight: float
     groups: tuple[Group, ...]
     usage: Usage
+    price: float
 
 
 def _holding(token: GrantToken, usage: Usage) -> Holding:
-    return Holding(token.lease, token.client, token.weight, token.groups, usage)
+    return Holding(token.lease, token.client, token.weight, token.groups, usage, token.price)
 
 
 class Spent(NamedTuple):

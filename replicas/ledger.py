@@ -9,7 +9,7 @@ the middle of a long prefill) are refunded.
 
 So at every moment and exactly, for the requests of a client, with weight 1::
 
-    charged = cost.of(input, output, cached)
+    charged = sum(price * cost.of(input, output, cached))   # over its requests, of some price each
 
 where ``input`` counts prompt tokens admitted (less those refunded), ``cached`` those of them
 that the prefix cache provided, and ``output`` the tokens the model produced and the engine
@@ -53,11 +53,12 @@ class Identity:
     weight: float = 1.0
     counter: float | None = None
     groups: tuple[Group, ...] = ()
+    price: float = 1.0
 
     @classmethod
     def read(cls, fields: Any) -> "Identity":
         """Read ``{"client": str, "lease": str, "weight": float, "counter": float | None, "groups":
-        [[name, weight, counter or None], ...]}``.
+        [[name, weight, counter or None], ...], "price": float}``.
 
         A request without it (the engine's own, or one that came past the router) belongs to
         client "" and to no lease. So does one whose fields make no sense: the engine serves
@@ -73,7 +74,10 @@ class Identity:
                 weight=float(fields.get("weight", 1.0)),
                 counter=None if counter is None else float(counter),
                 groups=tuple(Group(*group) for group in fields.get("groups", ())),
+                price=float(fields.get("price", 1.0)),
             )
+            if not (math.isfinite(identity.price) and identity.price > 0):
+                raise ValueError("price must be above 0 and finite")
             for _, weight, at in ((), identity.weight, identity.counter), *identity.groups:
                 if not (math.isfinite(weight) and math.isfinite(at or 0.0) and weight > 0):
                     raise ValueError("weight must be above 0, weight and counter must be finite")
@@ -93,11 +97,18 @@ class _Lease:
 
 
 @dataclass(slots=True)
+class _Tab:
+    """What is made for a client at one price."""
+
+    answers: dict[str, Sized] = field(default_factory=dict)  # of those that run or have run
+    made: int = 0  # output tokens of these, as far as they are charged
+
+
+@dataclass(slots=True)
 class _Client:
     live: int = 0
     waiting: int = 0  # of these: in a queue, new or preempted
-    answers: dict[str, Sized] = field(default_factory=dict)  # of those that run or have run
-    made: int = 0  # output tokens of these, as far as they are charged
+    tabs: dict[float, _Tab] = field(default_factory=dict)  # by price; nearly always one at most
     looked_at: int = -1  # the step of which all its tokens are charged
 
 
@@ -107,6 +118,7 @@ class _Request:
     lease: str | None
     usage: _Lease  # its lease's, or one of its own that nobody reads
     answer: Sized
+    price: float
     due: int  # prompt tokens to charge at the next admission
     told: int = 0  # output tokens that its lease knows of
     waiting: bool = True
@@ -151,7 +163,9 @@ class Ledger:
         usage = _Lease() if lease is None else self._leases.setdefault(lease, _Lease())
         usage.waiting += 1
         self._changed_leases.add(lease)
-        self._requests[request_id] = _Request(client, lease, usage, answer, prompt_tokens)
+        self._requests[request_id] = _Request(
+            client, lease, usage, answer, identity.price, prompt_tokens
+        )
         self.counters.join(client, identity.weight, identity.counter, identity.groups)
         standing = self._clients.setdefault(client, _Client())
         standing.live += 1
@@ -184,7 +198,8 @@ class Ledger:
         if not request.admitted:
             request.admitted = True
             standing = self._served[request.client] = self._clients[request.client]
-            standing.answers[request_id] = request.answer
+            tab = standing.tabs.setdefault(request.price, _Tab())
+            tab.answers[request_id] = request.answer
             usage.waiting -= 1
             usage.running += 1
             request.cached = cached
@@ -197,7 +212,7 @@ class Ledger:
             request.charged = new
             request.charged_to = prompt_tokens
             usage.input += new
-            self.counters.charge(request.client, self.cost.of(new, 0, cached))
+            self.counters.charge(request.client, request.price * self.cost.of(new, 0, cached))
 
     def stepped(self) -> None:
         """Note that a step has made tokens. (The hot path: each step.)"""
@@ -227,16 +242,19 @@ class Ledger:
         self._changed_leases.add(request.lease)
         refund = 0.0
         if request.admitted:
-            answers = self._served[request.client].answers
+            tabs = self._served[request.client].tabs
+            answers = tabs[request.price].answers
             del answers[request_id]
             if not answers:
+                del tabs[request.price]
+            if not tabs:
                 del self._served[request.client]
             request.usage.running -= 1
             done = max(request.cached, request.computed, computed)
             unused = min(request.charged, request.charged_to - done)
             if unused > 0:
                 request.usage.input -= unused
-                refund = self.cost.of(unused, 0)
+                refund = request.price * self.cost.of(unused, 0)
                 self.counters.charge(request.client, -refund)
         else:
             request.usage.waiting -= 1
@@ -255,8 +273,9 @@ class Ledger:
         of all that are.
         """
         for standing in self._served.values():
-            for request_id in standing.answers:
-                self._tell_lease(self._requests[request_id])
+            for tab in standing.tabs.values():
+                for request_id in tab.answers:
+                    self._tell_lease(self._requests[request_id])
         clients = self._gone.union(self._clients)
         self._gone.clear()
         charged = {
@@ -301,9 +320,12 @@ class Ledger:
 
     def _look_at(self, standing: _Client) -> float:
         standing.looked_at = self._step
-        made = sum(map(len, standing.answers.values()))
-        new, standing.made = made - standing.made, made
-        return self.cost.output_weight * new
+        due = 0.0
+        for price, tab in standing.tabs.items():
+            made = sum(map(len, tab.answers.values()))
+            due += price * (made - tab.made)
+            tab.made = made
+        return self.cost.output_weight * due
 
     def _tell_lease(self, request: _Request) -> None:
         made = len(request.answer)
@@ -319,7 +341,7 @@ class Ledger:
         standing = self._served[request.client]
         self.counters.charge(request.client, self._look_at(standing))
         self._tell_lease(request)
-        standing.made -= request.told
+        standing.tabs[request.price].made -= request.told
         request.told = 0
 
     def _wait(self, request: _Request) -> None:

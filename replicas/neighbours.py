@@ -182,6 +182,7 @@ class Neighbours:
             service = self._cost.of(now.input, now.output, now.cached) - self._cost.of(
                 before.input, before.output, before.cached
             )
+            service *= token.price
             if service:
                 for neighbour in self._neighbours:
                     neighbour.owe(token, service)

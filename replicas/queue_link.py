@@ -350,3 +350,5 @@ class QueueLink:
 
 def _tell(call: Call, holding: Holding) -> None:
     call.resync_lease(holding.lease, holding.client, holding.weight, holding.usage, holding.groups)
+    if holding.price != 1:
+        call.price(holding.lease.rpartition(".")[0], holding.price)

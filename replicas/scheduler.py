@@ -72,8 +72,8 @@ that wait for an event are asked whether it has come in every step that has room
 in stock, but aside from the order and at half of stock's cost (``SkippedRequestQueue``).
 ``make bench-scheduler`` measures it all.
 
-Identity. The replica writes ``{"client", "lease", "weight", "counter", "groups"}`` under the key
-``fairlane`` into ``SamplingParams.extra_args``, or for pooling requests into
+Identity. The replica writes ``{"client", "lease", "weight", "counter", "groups", "price"}`` under
+the key ``fairlane`` into ``SamplingParams.extra_args``, or for pooling requests into
 ``PoolingParams.extra_kwargs`` (``vllm_xargs`` of an HTTP body ends there too: the replica
 must overwrite it always). See ``replicas.ledger.Identity``.
 

@@ -72,7 +72,8 @@ class Limits:
 @dataclass(slots=True)
 class RouterApp:
     """The ASGI application. `turns`: pool (model) -> its queue. `adapters`: LoRA adapters, models
-    of their own to clients -> the pool that serves them."""
+    of their own to clients -> the pool that serves them. `prices`: of adapters, next to their
+    pool's."""
 
     name: str
     clients: Clients
@@ -85,6 +86,7 @@ class RouterApp:
     meter: Meter = field(default_factory=Meter)
     me: Asgi | None = None  # what is under /me
     adapters: Mapping[str, str] = field(default_factory=dict)
+    prices: Mapping[str, float] = field(default_factory=dict)
     started: int = field(default_factory=lambda: int(time.time()))
     watch: Watch | None = None  # who looks at requests
 
@@ -191,7 +193,14 @@ class RouterApp:
         self, exchange: Exchange, client: Client, body: Body, turns: Turns, story: Story | None
     ) -> None:
         await self._require_ready(turns, body.model)
-        turn = turns.submit(client, len(body.data), body.priority, body.max_output, story=story)
+        turn = turns.submit(
+            client,
+            len(body.data),
+            body.priority,
+            body.max_output,
+            price=self.prices.get(body.model, 1.0),
+            story=story,
+        )
         exchange.in_line(turn)
         pool = self._pool_of(body.model)
         exchange.on_stream = lambda waited_s: self.meter.first_token(pool, waited_s)
@@ -239,6 +248,7 @@ class RouterApp:
                 counter=grant.counter,
                 priority=turn.priority,
                 groups=grant.groups,
+                price=turn.price,
             )
             try:
                 whole = await self._relay(exchange, grant.url, token, turns, body=body, turn=turn)

@@ -8,7 +8,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ray import serve
@@ -58,6 +58,7 @@ class LiveSettings:
 @dataclass(frozen=True, slots=True)
 class RouterSettings:
     """pools: names of the models served. adapters: LoRA adapters -> the pool that has them.
+    prices: of adapters, next to their pool's, of those that have others.
 
     live: what Serve's `user_config` of the routers means; raises ValueError for an unsound one.
     live_files: files that it reads, too; asked again when they change.
@@ -82,6 +83,7 @@ class RouterSettings:
     watch: WatchSettings = field(default_factory=WatchSettings)
     log_format: Format = "text"
     adapters: Mapping[str, str] = field(default_factory=dict)
+    prices: Mapping[str, float] = field(default_factory=dict)
     session_hours: float | None = 12
 
 
@@ -158,6 +160,7 @@ class Router:
             self._metrics,
             watch=watch,
             adapters=settings.adapters,
+            prices=settings.prices,
         )
         self._app = app
         app.me = Me(app.identify, turns, self._shown, app.told_limits)
@@ -243,6 +246,7 @@ class Router:
     def _observe(self, pool: str, name: str, weights: Weights) -> None:
         """Have a pool observed, for metrics and for the dashboard."""
         settings = self._settings
+        dearest = max(settings.prices.get(name, 1.0) for name in self._models(pool))
         board = Board.open(self._store, pool, settings.queue)
         shown = LivePool(board, Standing.open(self._store, pool, settings.queue))
         exported = PoolMetrics(metrics, pool, settings.top_clients)
@@ -256,13 +260,17 @@ class Router:
             name,
             pool,
             board,
-            settings.queue,
+            replace(settings.queue, cost=settings.queue.cost.times(dearest)),  # of the bound
             weights=weights,
             top=max(TOP, settings.top_clients),
             on_seen=on_seen,
         )
         shown.follow(observer)
         self._shown[pool] = shown
+
+    def _models(self, pool: str) -> list[str]:
+        """The pool's own and its adapters."""
+        return [pool, *(name for name, of in self._settings.adapters.items() if of == pool)]
 
     @staticmethod
     async def _keep_flushing(counted: RouterMetrics) -> None:

@@ -25,6 +25,7 @@ import secrets
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 
+from fairness.classes import Classes
 from fairness.groups import Group
 from fairness.limits import Rates
 from fairness.observe.call_meter import CallMeter
@@ -79,6 +80,7 @@ class Turn:
         "failed",
         "grant",
         "max_output",
+        "price",
         "priority",
         "rates",
         "request",
@@ -94,6 +96,7 @@ class Turn:
         *,
         priority: int,
         max_output: int | None,
+        price: float,
         now: float,
     ) -> None:
         self.request = request
@@ -101,6 +104,7 @@ class Turn:
         self.size = size
         self.priority = priority
         self.max_output = max_output
+        self.price = price
         self.asked = now
         self.admitted = False
         self.rates: Rates | None = None
@@ -165,6 +169,11 @@ class Turns:
     def waiting_bytes(self) -> int:
         """Of their bodies."""
         return self._all_bytes
+
+    @property
+    def classes(self) -> Classes:
+        """The pool's priority classes."""
+        return self._settings.classes
 
     @property
     def ready(self) -> bool:
@@ -256,16 +265,28 @@ class Turns:
         priority: int = 0,
         max_output: int | None = None,
         *,
+        price: float = 1.0,
         story: Story | None = None,
     ) -> Turn:
         """Stand in line with a body of `size` bytes, before the client's other requests of larger
-        priority. max_output: tokens that the answer may have, None: unknown. story: written on from
-        here. Raises ApiError 429 when this router's line is full."""
+        priority. max_output: tokens that the answer may have, None: unknown. price: see
+        `Call.price`. story: written on from here. Raises ApiError 429 when this router's line is
+        full."""
         self._check_limits(client.name, size)
         name = f"{self._life}-{next(self._numbers)}"
-        turn = Turn(name, client, size, priority=priority, max_output=max_output, now=self._now())
+        turn = Turn(
+            name,
+            client,
+            size,
+            priority=priority,
+            max_output=max_output,
+            price=price,
+            now=self._now(),
+        )
         if story is not None:
             turn.story = story
+            story.price = price
+            story.priority_class = self._settings.classes.resolved(client.priority_class)
             self.following.begin(story, turn.request, degraded=self.degraded)
         self._turns[turn.request] = turn
         self._requests[client.name] += 1
@@ -377,6 +398,8 @@ class Turns:
             ),
             terms=client.terms(turn.max_output, admitted=turn.admitted),
         )
+        if turn.price != 1:
+            call.price(turn.request, turn.price)
         if turn.story is not None:
             self.following.ask(turn.story, call, degraded=self.degraded)
         if self._stand_in is None:

@@ -20,6 +20,7 @@ from deployments.admin.api import (
     path_of,
 )
 from deployments.admin.arguments import limits, seconds, weight
+from deployments.admin.classes import classes
 from deployments.admin.explain import explain, requests
 from deployments.admin.shadow import shadow
 from deployments.admin.tables import (
@@ -62,6 +63,7 @@ def add_commands(commands: Any) -> None:
     _add_keys(_family(commands, "keys", "API keys: make, rotate, revoke"))
     add_usage_arguments(_leaf(commands, "usage", usage, "what clients have used, by the day"))
     _leaf(commands, "shadow", shadow, "who is served out of turn, and what vtc would change")
+    _leaf(commands, "classes", classes, "priority classes, and what each is owed now")
     why = _leaf(commands, "explain", explain, "why a request waited, where it went, what it cost")
     why.add_argument("request", metavar="ID", help="the header x-fairlane-request-id of its answer")
     recent = _leaf(commands, "requests", requests, "the last requests, the newest first")

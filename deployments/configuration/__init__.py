@@ -1,4 +1,4 @@
-"""What is said of the configuration: problems and their mends, reference, JSON schema, command.
+"""The configuration: its parts, and what is said of it (problems and mends, reference, schema).
 
-The models themselves are in `deployments/config.py`.
+A module for each part's models; `deployments/config.py` puts them together.
 """

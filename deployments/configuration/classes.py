@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from deployments.configuration.problems import Problem
+from deployments.configuration.strict import Strict
 from fairness.classes import Classes, ServiceClass
 
 DEFAULT_FLOOR = 0.05
 NAME = r"[A-Za-z0-9][A-Za-z0-9._@+-]{0,62}"
 
 
-class ClassConfig(BaseModel):
+class ClassConfig(Strict):
     """One priority class."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     name: str = Field(
         pattern=f"^{NAME}$",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -50,6 +50,9 @@ def leaves(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Fiel
         inside = model_in(field.annotation)
         if inside is None:
             yield prefix + name, field
+        elif get_origin(field.annotation) is dict:
+            yield prefix + name, field
+            yield from leaves(inside, f"{prefix}{name}.NAME.")
         else:
             many = "" if inside is field.annotation else "[]"
             yield from leaves(inside, f"{prefix}{name}{many}.")

@@ -4,12 +4,12 @@ A `Call` is one round trip: any number of verbs from one sender (a router or a r
 in order and at once. When a call ends, no credit and waiting request are left unmatched.
 
 **Twice, late, out of order.** Every verb may be. `submit`, `cancel` and `reconcile` are keyed by
-request id; `requeue`, `charge`, `settle` and `resync_lease` by lease id, with cumulative totals;
-`offer` carries a version. And calls are numbered per sender (`Session`): the store remembers the
-last number it has applied for each, so that a call that comes again, or after later ones, adds
-nothing that was over already. (`served_elsewhere` rests on the number alone: a neighbour sends one
-call at a time, and the same again until it has a reply. So its number is kept for an hour.) Grants
-whose reply was lost are told again by `reconcile`.
+request id, and so is `price`; `requeue`, `charge`, `settle` and `resync_lease` by lease id, with
+cumulative totals; `offer` carries a version. And calls are numbered per sender (`Session`): the
+store remembers the last number it has applied for each, so that a call that comes again, or after
+later ones, adds nothing that was over already. (`served_elsewhere` rests on the number alone: a
+neighbour sends one call at a time, and the same again until it has a reply. So its number is kept
+for an hour.) Grants whose reply was lost are told again by `reconcile`.
 
 **A store that forgets.** A call also says which number its sender has last had a reply for. A
 store that has not heard of it has lost what came in between (a crash between two syncs, a
@@ -140,6 +140,11 @@ class Call:
         self.verbs.append(
             (*verb, request, client, weight, body_bytes, attempt, priority, *_flat(groups))
         )
+
+    def price(self, request: str, price: float) -> None:
+        """Router, after `submit`; replica, after `resync_lease`: the service of this request is so
+        many times what its tokens cost. Without it, once. Tokens count as they are. O(1)."""
+        self.verbs.append(("price", request, price))
 
     def cancel(self, request: str) -> None:
         """Router: the client left before an answer began. Free, but for what a replica says it
@@ -308,13 +313,15 @@ class ClientState:
 @dataclass(frozen=True, slots=True)
 class GroupState:
     """One group over the whole pool. waiting: how many of those in it have something waiting;
-    running: leases of its clients."""
+    running: leases of its clients. owed: of a priority class with a floor (`fairness.classes`);
+    else None."""
 
     group: str
     weight: float
     counter: float
     waiting: int
     running: int
+    owed: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ class Place:
     """Where a client or a group (its name ends in a slash) stands among those it stands with.
 
     counter: service it has received, by weight. ahead: how many have less, ties by name. first: the
-    first of those, with their counters.
+    first of those, with their counters. Of a priority class, instead of the counter: what it is
+    owed; ahead: how many classes that wait go before it.
     """
 
     node: str
@@ -25,13 +26,15 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a waiting request stands. before_it: requests of its own client, or under `fcfs` of all
-    clients, that go before it. levels: its outermost group or the client first; none under `fcfs`.
+    """Where a waiting request stands. before_it: requests of its own client, or under `fcfs` and
+    `shadow` of all clients, that go before it. levels: its outermost group or the client first;
+    none under `fcfs`, under `shadow` as VTC has them. of_client: always of its own client.
     """
 
     policy: str
     before_it: int
     levels: tuple[Place, ...]
+    of_client: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,8 @@ class Choice:
 
     charged: service charged in advance, of it predicted output `tokens`. credits: grants that the
     replica took before this one (0: not known any more); other: who had the next most
-    ("": nobody had any), and other_credits how many.
+    ("": nobody had any), and other_credits how many. turn: under `shadow`, the client whose turn it
+    was under VTC; "" not known.
     """
 
     charged: float
@@ -48,6 +52,7 @@ class Choice:
     credits: int
     other_credits: int
     other: str
+    turn: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,7 +71,9 @@ class _Request:
     arrived: bool = False
     explained: bool = False
     choice: tuple[int, int, str] = (0, 0, "")  # of the grant being made
+    turn: str = ""  # whose it was under VTC, of that grant under `shadow`
     held: Held | None = None
+    price: float = 1.0
 
     @property
     def lease(self) -> str:
@@ -172,7 +174,7 @@ class MemoryPool:
         self._unseen: dict[str, int] = {}
         self._unseen_order = LowestFirst(self._deadline_of)
         self._settled: dict[str, set[str]] = {}
-        self._voids: dict[str, dict[str, tuple[float, str] | None]] = {}
+        self._voids: dict[str, dict[str, tuple[float, float, str] | None]] = {}
         self._ends: dict[str, list[End]] = {}
         self._verbs: dict[Argument, Callable[..., None]] = {
             name.removeprefix("_do_"): getattr(self, name)
@@ -247,7 +249,14 @@ class MemoryPool:
     def groups(self) -> list[GroupState]:
         """Every group heard of, by name. O(groups)."""
         return [
-            GroupState(name, group.weight, self._tree.counter(group), group.waiting, group.running)
+            GroupState(
+                name,
+                group.weight,
+                self._tree.counter(group),
+                group.waiting,
+                group.running,
+                self._tree.turns.owed.get(name),
+            )
             for name, group in sorted(self._tree.groups.items())
             if name != ROOT
         ]
@@ -331,6 +340,12 @@ class MemoryPool:
             entry.held = self.meters.reserve(levels, tokens, now)
             self.meters.queue(entry.held, 1, size, now)
         self._now.rates[request] = self.meters.rates(levels, now)
+
+    def _do_price(self, request: str, price: float) -> None:
+        entry = self._requests.get(request)
+        if entry is not None and entry.price != price:
+            entry.charged = entry.charged * price / entry.price  # what a resync takes to be charged
+            entry.price = price
 
     def _do_ended(self, request: str) -> None:
         entry = self._requests.get(request)
@@ -542,8 +557,9 @@ class MemoryPool:
             self._lease_to(replica, entry)
             if turn is not None:
                 self.shadow.note(entry.client, turn, entry.charged)
+                entry.turn = turn
             grant = self._describe(entry)
-            entry.choice = (0, 0, "")  # told once, as the scripts do
+            entry.choice, entry.turn = (0, 0, ""), ""  # told once, as the scripts do
             if entry.router == self._now.sender.name:
                 self._now.grants.append(grant)
             else:
@@ -574,7 +590,7 @@ class MemoryPool:
             self._tree.client(entry.client).outputs, self._output_average
         )
         estimate = cost.input_weight * self._expected_input(entry.bytes)
-        estimate = estimate + cost.output_weight * reserved
+        estimate = entry.price * (estimate + cost.output_weight * reserved)
         self._hold(entry, replica, entry.attempt + 1, estimate, reserved)
         self._replicas[replica].granted += 1
         self._unseen[entry.id] = self._now.now + self._settings.grant_ttl_ms
@@ -666,12 +682,12 @@ class MemoryPool:
         else:
             self._load.discard(replica)
 
-    def _service(self, usage: Usage) -> float:
-        return self._cost_of(usage.input, usage.output, usage.cached)
+    def _service(self, price: float, usage: Usage) -> float:
+        return price * self._cost_of(usage.input, usage.output, usage.cached)
 
     def _service_reserved(self, entry: _Request, usage: Usage) -> float:
         output = usage.output if usage.output > entry.reserved else entry.reserved
-        return self._cost_of(usage.input, output, usage.cached)
+        return entry.price * self._cost_of(usage.input, output, usage.cached)
 
     def _held(self, lease: str) -> _Request | None:
         """The lease, if the sender holds it; else it is over or forgotten (charge.lua)."""
@@ -711,16 +727,16 @@ class MemoryPool:
         client = self._tree.client(entry.client)
         if charged != entry.charged:  # else it stays within what was reserved
             self._tree.add_service(client, charged - entry.charged, entry.weight)
-        self._count_usage(client, usage, entry.used)
+        self._count_usage(client, entry.price, usage, entry.used)
         entry.used, entry.charged = usage, charged
 
-    def _count_usage(self, client: Client, new: Usage, old: Usage) -> None:
+    def _count_usage(self, client: Client, price: float, new: Usage, old: Usage) -> None:
         more = Used(
             0,
             new.input - old.input,
             new.cached - old.cached,
             new.output - old.output,
-            self._service(new) - self._service(old),
+            self._service(price, new) - self._service(price, old),
         )
         client.input += more.input
         client.cached += more.cached
@@ -735,20 +751,22 @@ class MemoryPool:
     def _settle(self, entry: _Request, usage: Usage) -> None:
         how = "settled" if entry.replica == self._now.sender.name else "lost"
         self._note_end(entry, how, usage)
-        self._set_charge(entry, usage, self._service(usage))
+        self._set_charge(entry, usage, self._service(entry.price, usage))
         self._count_request(self._tree.client(entry.client), usage)
         self._release(entry)
         self._forget(entry, usage)
         self._now.counters[entry.client] = None
 
-    def _confirm(self, payer: tuple[float, str] | None, usage: Usage) -> None:
-        service = self._service(usage)
-        if payer is None or service == 0:
+    def _confirm(self, payer: tuple[float, float, str] | None, usage: Usage) -> None:
+        if payer is None:
             return
-        weight, name = payer
+        weight, price, name = payer
+        service = self._service(price, usage)
+        if service == 0:
+            return
         client = self._tree.client(name)
         self._tree.add_service(client, service, weight)
-        self._count_usage(client, usage, Usage())
+        self._count_usage(client, price, usage, Usage())
         self._count_request(client, usage)
         for node in self._tree.with_groups(client):
             self.meters.pay(node.name, usage.input + usage.output, self._now.now)
@@ -757,7 +775,7 @@ class MemoryPool:
     def _refund(self, entry: _Request) -> None:
         client = self._tree.client(entry.client)
         self._tree.add_service(client, -entry.charged, entry.weight)
-        self._count_usage(client, Usage(), entry.used)
+        self._count_usage(client, entry.price, Usage(), entry.used)
 
     def _release(self, entry: _Request) -> None:
         assert entry.replica is not None
@@ -769,14 +787,14 @@ class MemoryPool:
             self._see(entry)
         self._tree.add_running(self._tree.client(entry.client), -1)
 
-    def _void(self, entry: _Request, payer: tuple[float, str] | None) -> None:
+    def _void(self, entry: _Request, payer: tuple[float, float, str] | None) -> None:
         if entry.replica in self._heard["replica"]:
             self._voids.setdefault(entry.replica, {})[entry.lease] = payer
 
     def _take_back(self, entry: _Request) -> None:
         self._note_end(entry, "taken_back", Usage())
         self._refund(entry)
-        self._void(entry, (entry.weight, entry.client))
+        self._void(entry, (entry.weight, entry.price, entry.client))
         self._release(entry)
         self._forget(entry, Usage())
 
@@ -794,7 +812,9 @@ class MemoryPool:
                 for group in reversed([*self._tree.with_groups(self._tree.parent(client))])
                 if isinstance(group, GroupNode)
             ),
-            Choice(entry.charged, entry.reserved, *entry.choice) if entry.explained else None,
+            Choice(entry.charged, entry.reserved, *entry.choice, entry.turn)
+            if entry.explained
+            else None,
         )
 
     # --- explaining (explain.lua) -------------------------------------------------------------
@@ -811,7 +831,7 @@ class MemoryPool:
     def _note_end(self, entry: _Request, how: str, usage: Usage) -> None:
         if not entry.explained or not entry.router:
             return
-        end = End(how, *usage, entry.charged, self._service(usage), entry.lease)
+        end = End(how, *usage, entry.charged, self._service(entry.price, usage), entry.lease)
         self._now.ended.append((entry.router, end))
 
     def _keep_ends(self) -> None:
@@ -824,14 +844,24 @@ class MemoryPool:
         """O(clients that wait): a router asks the store only, not its own stand-in."""
         client = self._tree.client(entry.client)
         line, place = self._lines[entry.client], self._place_of
+        of_client = before_it = sum(place(other) < place(entry.id) for other in line)
         if self._orders[self._policy] == self._next_by_arrival:
             before_it = sum(self._seq_of(other) < (entry.seq,) for other in self._arrivals)
-            return Standing(self._policy, before_it, ())
-        before_it = sum(place(other) < place(entry.id) for other in line)
         levels = [self._place(node) for node in self._tree.with_groups(client)]
-        return Standing(self._policy, before_it, tuple(reversed(levels)))
+        if self._policy == "fcfs":
+            levels.clear()
+        return Standing(self._policy, before_it, tuple(reversed(levels)), of_client)
 
     def _place(self, node: Client | GroupNode) -> Place:
+        turns = self._tree.turns
+        if node.name in turns:
+            before = [
+                name
+                for name in self._settings.classes.floors
+                if name in self._tree.root.backlogged and turns.key(name) < turns.key(node.name)
+            ]
+            due = tuple((name, turns.owed.get(name, 0.0)) for name in before)
+            return Place(node.name, turns.owed.get(node.name, 0.0), len(before), due)
         waiting = self._tree.parent(node).backlogged
         counters = sorted((self._tree.node(name).counter, name) for name in waiting)
         ahead = [(name, of) for of, name in counters if (of, name) < (node.counter, node.name)]

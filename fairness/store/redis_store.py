@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from functools import cache
 from importlib.resources import files
 from typing import Any
@@ -133,13 +134,15 @@ def _grants(flat: list[str]) -> tuple[Grant, ...]:
 def _choice(told: str) -> Choice | None:
     if not told:
         return None
-    charged, tokens, credits, other_credits, other = told.split(" ", 4)
-    return Choice(float(charged), float(tokens), int(credits), int(other_credits), other)
+    why, _, turn = told.partition("\n")
+    charged, tokens, credits, other_credits, other = why.split(" ", 4)
+    return Choice(float(charged), float(tokens), int(credits), int(other_credits), other, turn)
 
 
 def _standing(told: str) -> Standing:
-    policy, before_it, levels = json.loads(told)
-    return Standing(policy, before_it, tuple(_place(*level) for level in reversed(levels)))
+    policy, before_it, levels, of_client = json.loads(told)
+    places = tuple(_place(*level) for level in reversed(levels))
+    return Standing(policy, before_it, places, of_client)
 
 
 def _place(node: str, counter: str, ahead: int, first: list[list[str]]) -> Place:
@@ -174,6 +177,7 @@ class RedisQueue:
         self._script: AsyncScript = redis.register_script(script_text())
         prediction = settings.prediction
         self._burst = settings.burst
+        self._classes = settings.classes.floors
         self._settings: tuple[EncodableT, ...] = (
             settings.cost.input_weight,
             settings.cost.output_weight,
@@ -233,7 +237,19 @@ class RedisQueue:
     async def groups(self) -> list[GroupState]:
         """Every known group, likewise."""
         records, starts = await self._records("groups"), await self._starts()
-        return [group_state(name.decode(), records[name], starts) for name in sorted(records)]
+        found = [group_state(name.decode(), records[name], starts) for name in sorted(records)]
+        owed = await self._owed() if self._classes else {}
+        return [replace(state, owed=owed.get(state.group)) for state in found]
+
+    async def _owed(self) -> dict[str, float]:
+        """What each class with a floor is owed (lua/classes.lua), by its group."""
+        try:
+            (told,) = await self._redis.hmget(f"{self._prefix}:pool", "owed")
+        except (RedisError, OSError) as error:
+            raise StoreUnavailableError(str(error)) from error
+        lines = (line.split(" ") for line in str(told or "").splitlines())
+        by_now = {group: float(due) for group, due in lines}
+        return {group: by_now.get(group, 0.0) for group, floor in self._classes.items() if floor}
 
     async def shadow(self) -> ShadowReport:
         """What a fair order would have changed, read page by page likewise."""

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 
 from fairness.store.contract import StoreUnavailableError
 from router.admin.audit import audit_router
+from router.admin.classes import classes_router
 from router.admin.clients import clients_router
 from router.admin.explain import explain_router
 from router.admin.groups import groups_router
@@ -51,6 +52,7 @@ def admin_api(
         groups_router(directory),
         keys_router(directory),
         queue_router(directory, turns),
+        classes_router(turns),
         usage_router(directory, turns),
         explain_router(shelf),
         audit_router(directory),

@@ -49,14 +49,37 @@ class LevelOfStanding(Told):
     first: list[Before] = Field(description="The first five of them.")
 
 
+class ClassAhead(Told):
+    """A priority class that went before its own."""
+
+    name: str
+    owed: float
+
+
+class ClassOfStanding(Told):
+    """Its priority class among those that waited."""
+
+    name: str
+    owed: float = Field(description="Service it was owed of its floor; above 0 it goes first.")
+    ahead: list[ClassAhead]
+
+
 class StandingWhenItCame(Told):
     """Who was before it when it came into the queue; only if it had to wait."""
 
     policy: str
     requests_before: int = Field(
-        description="Requests of its own client before it; under fcfs, of all clients."
+        description="Requests of its own client before it; under fcfs and shadow, of all clients."
     )
-    levels: list[LevelOfStanding] = Field(description="The outermost first.")
+    own_requests_before: int = Field(
+        default=0, description="Of its own client, whatever the policy."
+    )
+    priority_class: ClassOfStanding | None = Field(
+        default=None, description="Null where there are no classes."
+    )
+    levels: list[LevelOfStanding] = Field(
+        description="The outermost first; under shadow as vtc would have had them."
+    )
 
 
 class Chosen(Told):
@@ -95,6 +118,9 @@ class GrantTold(Told):
     granted_ms: float
     counter_after: float = Field(description="Its client's counter, this charge included.")
     failed: str | None = Field(description="Why that replica gave no answer.")
+    turn_under_vtc: str | None = Field(
+        default=None, description="Under shadow: the client whose turn it was under vtc."
+    )
     chosen: Chosen | None
     charged: Charged | None
     end: EndOfLease | None = Field(description="Null until a second or two after the answer.")
@@ -111,6 +137,10 @@ class Explanation(Told):
     groups: list[str]
     weight: float
     priority: int
+    priority_class: str | None = Field(default=None, description="Null: there are no classes.")
+    price: float = Field(
+        default=1.0, description="Of its model, next to its pool's: its service is so many times."
+    )
     path: str
     body_bytes: int
     received_at: datetime

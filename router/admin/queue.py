@@ -46,7 +46,8 @@ def queue_router(directory: Directory, turns: Mapping[str, Turns]) -> APIRouter:
         """Every client that the queue has heard of, and all of the configuration, with counters
         and totals over all pools, or in the pool of one model. For 100,000 clients that is
         megabytes. shadow: what VTC would have changed since the policy `shadow` was last switched
-        on; null if it never was."""
+        on; null if it never was. priority_class: the one it last stood in, where there are
+        classes."""
         if model is not None and model not in turns:
             raise ApiError(404, f"model: there is no pool {model[:200]!r}", param="model")
         asked = turns if model is None else {model: turns[model]}
@@ -110,6 +111,8 @@ async def _states(directory: Directory, turns: Mapping[str, Turns]) -> list[dict
         for state in await pool.clients():
             unknown = {"client": state.client, "weight": None, **zeros}
             row = states.setdefault(state.client, unknown)
+            if priority_class := split_class(state.group)[0]:
+                row["priority_class"] = priority_class
             for name in STATE_FIELDS:
                 row[name] += getattr(state, name)
     unweighted = [name for name, row in states.items() if row["weight"] is None]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from fairness.classes import split_class
 from fairness.policy import policy
 
 Facts = dict[str, Any]
@@ -22,7 +21,11 @@ def account(facts: Facts) -> list[str]:
     return [
         _arrival(facts),
         *_wait(facts),
-        *(line for grant in grants for line in _grant(grant, again=grant is not grants[0])),
+        *(
+            line
+            for grant in grants
+            for line in _grant(facts["client"], grant, again=grant is not grants[0])
+        ),
         *_outcome(facts),
         *(_end(grant["end"]) for grant in grants if grant["end"] is not None),
         *_unsettled(facts),
@@ -31,10 +34,12 @@ def account(facts: Facts) -> list[str]:
 
 def _arrival(facts: Facts) -> str:
     of = f" of {'/'.join(facts['groups'][-1:])}" if facts["groups"] else ""
+    priority_class = f", class {facts['priority_class']}" if facts.get("priority_class") else ""
+    price = f", {facts['price']:g} times the price" if facts.get("price", 1) != 1 else ""
     return (
         f"{facts['client']}{of} asked {facts['model']} at {facts['received_at']} "
         f"({facts['path']}, {facts['body_bytes']} bytes, weight {facts['weight']:g}, "
-        f"priority {facts['priority']}) through router {facts['router']}."
+        f"priority {facts['priority']}{priority_class}{price}) through router {facts['router']}."
     )
 
 
@@ -58,17 +63,19 @@ def _wait(facts: Facts) -> list[str]:
 
 def _standing(client: str, standing: Facts) -> list[str]:
     before = standing["requests_before"]
-    if not policy(standing["policy"]).by_client:
-        return [f"First come, first served: {_count(before, 'request')} had come before it."]
+    fair = policy(standing["policy"]).by_client
     lines = []
+    if not fair:
+        lines.append(f"First come, first served: {_count(before, 'request')} had come before it.")
+        if not standing["levels"]:
+            return lines
+        lines.append("What vtc would have gone by (shadow mode does not enforce it):")
+    if standing.get("priority_class"):
+        lines.append(_class(standing["priority_class"]))
     for level in standing["levels"]:
         who = level["name"]
         if level["group"]:
-            priority_class, group = split_class(f"{who.removesuffix('/')}/")
-            if priority_class and not group:
-                lines.append(f"It is in the priority class {priority_class}; in that:")
-                continue
-            who = f"the group {group.removesuffix('/')}"
+            who = f"the group {who}"
         if not level["ahead"]:
             lines.append(
                 f"When it came, nobody who waited had received less than {who} "
@@ -84,12 +91,25 @@ def _standing(client: str, standing: Facts) -> list[str]:
             f"(counter {_number(level['counter'])}), having received less service by weight: "
             f"{named}{and_more}."
         )
-    if before:
-        lines.append(f"{_count(before, 'request')} of {client} itself went before it.")
+    own = before if fair else standing["own_requests_before"]
+    if own:
+        went = "went" if fair else "would have gone"
+        lines.append(f"{_count(own, 'request')} of {client} itself {went} before it.")
     return lines
 
 
-def _grant(grant: Facts, *, again: bool) -> list[str]:
+def _class(standing: Facts) -> str:
+    owed = f", owed {_number(standing['owed'])} of its floor" if standing["owed"] > 0 else ""
+    ahead = ", ".join(_owed(one) for one in standing["ahead"])
+    before = f"before it waited {ahead}" if ahead else "no class that waited was before it"
+    return f"It is in the priority class {standing['name']}{owed}; {before}. Within its class:"
+
+
+def _owed(one: Facts) -> str:
+    return f"{one['name']} (owed {_number(one['owed'])})" if one["owed"] > 0 else one["name"]
+
+
+def _grant(client: str, grant: Facts, *, again: bool) -> list[str]:
     after = _seconds(grant["granted_ms"])
     line = f"Granted {'again ' if again else ''}after {after} to replica {grant['replica']}"
     chosen = grant["chosen"]
@@ -103,6 +123,11 @@ def _grant(grant: Facts, *, again: bool) -> list[str]:
             f"then {chosen['next_replica']} with {chosen['next_credits']}."
         )
     lines = [line]
+    turn = grant.get("turn_under_vtc")
+    if turn is not None and turn != client:
+        lines.append(f"Under vtc it would have been the turn of {turn}.")
+    elif turn is not None:
+        lines.append("It would have been its turn under vtc, too.")
     charged = grant["charged"]
     if charged is not None:
         of_input = charged["input_tokens"]

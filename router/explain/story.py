@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from fairness.classes import split_class
 from fairness.cost import ServiceCost
 from fairness.store.contract import Grant
 from fairness.store.explain import End, Place, Standing
@@ -42,6 +43,7 @@ class Story:
 
     request: its id. kept: for /admin/explain. state: waiting, running, done, cancelled (by its
     client), refused (by this router), failed (cut off in its answer). trace: if it is traced.
+    price: of its model, next to its pool's. priority_class: "" where there are none.
     finished: called when all is known. version: grows with each change.
     """
 
@@ -56,6 +58,8 @@ class Story:
     at: float
     finished: Callable[[Story], None]
     kept: bool = False
+    price: float = 1.0
+    priority_class: str = ""
     submitted: float | None = None
     degraded: bool = False
     standing: Standing | None = None
@@ -134,6 +138,8 @@ class Story:
             "groups": [group.name for group in self.client.groups],
             "weight": self.client.weight,
             "priority": self.priority,
+            "priority_class": self.priority_class or None,
+            "price": self.price,
             "path": self.path,
             "body_bytes": self.size,
             "received_at": datetime.fromtimestamp(self.at, UTC).isoformat(timespec="milliseconds"),
@@ -145,7 +151,7 @@ class Story:
             "first_byte_ms": self._since_birth(self.answered),
             "ended_ms": self._since_birth(self.ended),
             "standing": _standing(self.standing),
-            "grants": [self._grant(each, cost) for each in self.tries],
+            "grants": [self._grant(each, cost.times(self.price)) for each in self.tries],
         }
 
     def _since_birth(self, moment: float | None) -> float | None:
@@ -169,11 +175,13 @@ class Story:
             "granted_ms": self._since_birth(each.heard),
             "counter_after": grant.counter,
             "failed": each.failed or None,
+            "turn_under_vtc": None,
             "chosen": None,
             "charged": None,
             "end": None,
         }
         if choice is not None:
+            told["turn_under_vtc"] = choice.turn or None
             if choice.credits:
                 told["chosen"] = {
                     "credits": choice.credits,
@@ -194,21 +202,41 @@ class Story:
 def _standing(standing: Standing | None) -> dict[str, Any] | None:
     if standing is None:
         return None
+    classes = [place for place in standing.levels if _is_class(place)]
     return {
         "policy": standing.policy,
         "requests_before": standing.before_it,
-        "levels": [_place(place) for place in standing.levels],
+        "own_requests_before": standing.of_client,
+        "priority_class": next((_class(place) for place in classes), None),
+        "levels": [_place(place) for place in standing.levels if place not in classes],
     }
+
+
+def _is_class(place: Place) -> bool:
+    return split_class(place.node)[0] != "" and split_class(place.node)[1] == ""
+
+
+def _class(place: Place) -> dict[str, Any]:
+    return {
+        "name": split_class(place.node)[0],
+        "owed": place.counter,
+        "ahead": [{"name": split_class(name)[0], "owed": owed} for name, owed in place.first],
+    }
+
+
+def _name(node: str) -> str:
+    """Of a client or a group, without its class."""
+    return split_class(node)[1].removesuffix("/") if node.endswith("/") else node
 
 
 def _place(place: Place) -> dict[str, Any]:
     return {
-        "name": place.node.removesuffix("/"),
+        "name": _name(place.node),
         "group": place.node.endswith("/"),
         "counter": place.counter,
         "ahead": place.ahead,
         "first": [
-            {"name": name.removesuffix("/"), "counter": counter, "by": place.counter - counter}
+            {"name": _name(name), "counter": counter, "by": place.counter - counter}
             for name, counter in place.first
         ],
     }

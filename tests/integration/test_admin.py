@@ -376,6 +376,7 @@ async def test_the_description_is_whole(routers: tuple[Router, Router]) -> None:
         "/admin/live/events",
         "/admin/live/history",
         "/admin/live/what-if",
+        "/admin/queue/classes",
         "/admin/queue/clients",
         "/admin/queue/groups",
         "/admin/queue/policy",

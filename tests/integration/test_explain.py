@@ -6,12 +6,14 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 import pytest_asyncio
 
+from fairness.classes import Classes, ServiceClass
 from fairness.cost import ServiceCost
 from fairness.grant_token import GrantToken
 from fairness.store.connection import connect
@@ -41,18 +43,27 @@ CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "the secret pr
 ADMIN = {"Authorization": "Bearer sk-admin"}
 NAMES = ("alice", "bob", "carol", "dave")
 CLIENTS = [
-    (hash_key(f"sk-{name}"), Client(name, 1.0, (Group("acme"),) if name == "dave" else ()))
+    (
+        hash_key(f"sk-{name}"),
+        Client(
+            name,
+            1.0,
+            (Group("acme"),) if name == "dave" else (),
+            priority_class="batch" if name == "carol" else "",
+        ),
+    )
     for name in NAMES
 ]
+CLASSES = Classes((ServiceClass("interactive"), ServiceClass("batch", 0.2)))
 
 
 class Replica(TrunkReplica):
     """Takes what it is given; `settle` is the scenario's."""
 
-    def __init__(self, url: str, name: str, handler: Handler) -> None:
+    def __init__(self, url: str, name: str, handler: Handler, settings: QueueSettings) -> None:
         super().__init__(name, handler)
         self._redis = connect(url)
-        self._queue = RedisQueue(self._redis, "tiny", SETTINGS)
+        self._queue = RedisQueue(self._redis, "tiny", settings)
         self._limit = self._version = 0
 
     async def say(self, call: Call) -> None:
@@ -114,11 +125,13 @@ class Router:
 
 
 @asynccontextmanager
-async def router(url: str, name: str, keep: int = 100) -> AsyncIterator[Router]:
+async def router(
+    url: str, name: str, keep: int = 100, settings: QueueSettings = SETTINGS
+) -> AsyncIterator[Router]:
     async with AsyncExitStack() as stack:
         found = await stack.enter_async_context(directory(url))
-        queue = await LocatedQueue.open(patient(url), "tiny", SETTINGS)
-        turns = Turns(name, queue, QueueLimits(requests_per_client=8), SETTINGS)
+        queue = await LocatedQueue.open(patient(url), "tiny", settings)
+        turns = Turns(name, queue, QueueLimits(requests_per_client=8), settings)
         turns.start()
         stack.push_async_callback(turns.stop)
         trunks = Trunks(lambda: KEY)
@@ -140,8 +153,10 @@ async def router(url: str, name: str, keep: int = 100) -> AsyncIterator[Router]:
 
 
 @asynccontextmanager
-async def replica(url: str, name: str, handler: Handler) -> AsyncIterator[Replica]:
-    made = Replica(url, name, handler)
+async def replica(
+    url: str, name: str, handler: Handler, settings: QueueSettings = SETTINGS
+) -> AsyncIterator[Replica]:
+    made = Replica(url, name, handler, settings)
     await made.start()
     try:
         yield made
@@ -382,3 +397,77 @@ async def test_a_router_that_does_without_the_store_tells_its_own(server_url: st
     assert told["charged"]["service"] > 0
     assert (told["end"]["how"], told["end"]["output_tokens"]) == ("settled", usage.output)
     assert any("The store was away" in line for line in account(facts))
+
+
+async def under_load(one: Router, at: Replica, clients: list[str]) -> list[dict[str, Any]]:
+    """One of each asks, in that order, while nothing has room; then all are served. What is told of
+    each."""
+    asked = []
+    for count, client in enumerate(clients, 1):
+        asked.append(asyncio.create_task(one.ask(client)))
+        requests = await one.waiting(count)
+    for count in range(len(clients)):
+        await at.take(1)
+        async with asyncio.timeout(30):
+            while sum(bool(token.lease) for token in at.leases.tokens) <= count + 1:
+                await asyncio.sleep(0.01)
+        await at.settle(at.leases.tokens[-1].lease, Usage(10, 0, 5))
+    await asyncio.gather(*asked)
+    return [
+        await one.explained(request, lambda told: told["grants"] and told["grants"][-1]["end"])
+        for request in requests
+    ]
+
+
+async def test_shadow_tells_what_vtc_would_have_done(server_url: str) -> None:
+    async with router(server_url, "router-1") as one, replica(server_url, "replica-1", fine) as at:
+        one.turns.set_policy("shadow", "a test")
+        await served(one, "alice", at, Usage(900, 0, 100))
+        of_alice, other_of_alice, of_bob = await under_load(one, at, ["alice", "alice", "bob"])
+        shadow = (await one.admin("queue/clients"))["shadow"]
+    # Served first come, first served: bob stood behind both. He was lifted to alice's counter, so
+    # under VTC he stood behind her first only.
+    assert of_bob["standing"]["requests_before"] == 2
+    assert of_bob["standing"]["own_requests_before"] == 0
+    (level,) = of_bob["standing"]["levels"]
+    assert (level["name"], level["ahead"]) == ("bob", 1)
+    assert other_of_alice["standing"]["own_requests_before"] == 1
+    turns = [told["grants"][0]["turn_under_vtc"] for told in (of_alice, other_of_alice, of_bob)]
+    assert turns == ["alice", "bob", "bob"]
+    words = " ".join(of_bob["account"])
+    assert "First come, first served: 2 requests had come before it" in words
+    assert "What vtc would have gone by" in words
+    assert "When it came, 1 was before bob" in words
+    assert "It would have been its turn under vtc, too." in words
+    assert "Under vtc it would have been the turn of bob." in other_of_alice["account"]
+    assert shadow["out_of_turn"] == 1
+
+
+async def test_the_class_of_a_request_and_what_it_is_owed(server_url: str) -> None:
+    settings = replace(SETTINGS, classes=CLASSES)
+    async with (
+        router(server_url, "router-1", settings=settings) as one,
+        replica(server_url, "replica-1", fine, settings) as at,
+    ):
+        await served(one, "alice", at, Usage(900, 0, 100))
+        of_carol, of_dave = await under_load(one, at, ["carol", "dave"])
+        rows = (await one.admin("queue/clients"))["clients"]
+        classes = (await one.admin("queue/classes"))["tiny"]
+    assert (of_carol["priority_class"], of_dave["priority_class"]) == ("batch", "interactive")
+    assert of_dave["standing"]["priority_class"] == {
+        "name": "interactive",
+        "owed": 0,
+        "ahead": [],
+    }
+    assert [level["name"] for level in of_dave["standing"]["levels"]] == ["acme", "dave"]
+    assert of_carol["standing"]["priority_class"]["name"] == "batch"
+    words = " ".join(of_dave["account"])
+    assert "class interactive)" in words
+    assert "priority class interactive; no class that waited was before it" in words
+    # Dave came later and went first; that left something owed to carol's class, or paid back.
+    assert of_dave["waited_ms"] < of_carol["waited_ms"]
+    assert {row["client"]: row.get("priority_class") for row in rows}["carol"] == "batch"
+    assert [(row["name"], row["floor"], row["running"]) for row in classes] == [
+        ("interactive", 0.0, 0),
+        ("batch", 0.2, 0),
+    ]

@@ -172,7 +172,9 @@ class Played:
         if kind < 0.3 or not self._open:
             self._count += 1
             client = chance.choice(["alice", "bob"])
-            lease = self.book.open(GrantToken(f"r{self._count}.1", client, "r", 0, weight=2.0))
+            price = chance.choice([1.0, 1.0, 3.0])  # of a LoRA adapter
+            token = GrantToken(f"r{self._count}.1", client, "r", 0, weight=2.0, price=price)
+            lease = self.book.open(token)
             self._open[lease.name] = lease
             self._made[lease.name] = Usage(chance.randint(1, 50))
         elif kind < 0.8:
@@ -191,7 +193,8 @@ class Played:
         self.book.close(lease)
         self.book.confirm(self.book.settlements())
         client = lease.token.client
-        self.used[client] = self.used.get(client, 0.0) + ServiceCost().of(told.input, told.output)
+        service = lease.token.price * ServiceCost().of(told.input, told.output)
+        self.used[client] = self.used.get(client, 0.0) + service
 
     def end_all(self) -> None:
         for name in list(self._open):

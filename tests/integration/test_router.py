@@ -444,6 +444,7 @@ class Pools(Meter):
 
 async def test_an_adapter_is_a_model_served_by_its_pool(setup: Setup) -> None:
     setup.app.adapters = {"poems": "tiny"}
+    setup.app.prices = {"poems": 3.0}
     setup.app.meter = meter = Pools()
     bodies: list[bytes] = []
 
@@ -452,10 +453,15 @@ async def test_an_adapter_is_a_model_served_by_its_pool(setup: Setup) -> None:
         await fine(request)
 
     poem = b'{"model": "poems", "messages": []}'
-    async with replica(setup, "replica-1", answer, 1):
+    async with replica(setup, "replica-1", answer, 1) as one:
         answered = await setup.http.post("/v1/chat/completions", content=poem)
         assert answered.status_code == 200
+        async with asyncio.timeout(5):
+            while (alice := (await setup.turns.clients())[0]).running:
+                await asyncio.sleep(0.01)
     assert bodies == [poem]
+    assert [token.price for token in one.tokens if token.lease] == [3.0]
+    assert (alice.input_tokens, alice.output_tokens, alice.service) == (1, 1, 9)
     assert meter.told == ["tiny", "tiny"]
     assert [state.client for state in await setup.turns.clients()] == ["alice"]
     listed = (await setup.http.get("/v1/models")).json()["data"]

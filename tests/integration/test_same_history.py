@@ -152,6 +152,7 @@ class Both(RuleBasedStateMachine):
                 st.sampled_from(GROUPS),
                 st.sampled_from([None, False, True]),
                 st.sampled_from([None, None, *range(8)]),
+                st.sampled_from([None, None, 3, 0.7]),
             ),
             min_size=1,
             max_size=5,
@@ -160,11 +161,13 @@ class Both(RuleBasedStateMachine):
     )
     def submit(self, router: Sender, requests: list[Any], heard: bool) -> None:
         call = Call()
-        for request, client, weight, size, priority, groups, explain, seed in requests:
+        for request, client, weight, size, priority, groups, explain, seed, price in requests:
             call.submit(
                 request, client, weight, size, priority=priority, groups=groups,
                 terms=some_terms(seed, groups),
             )  # fmt: skip
+            if price is not None:
+                call.price(request, price)
             if explain is not None:
                 call.explain(request, standing=explain)
         self.send(router, call, heard)
@@ -215,6 +218,8 @@ class Both(RuleBasedStateMachine):
         lease = self.some_lease(data, replica)
         groups = data.draw(st.sampled_from(GROUPS))
         call.resync_lease(lease, client, data.draw(weights), data.draw(usages), groups)
+        if (price := data.draw(st.sampled_from([None, 3, 0.7]))) is not None:
+            call.price(lease.rpartition(".")[0], price)
         call.resync_client(client, counter)
         call.resync_client(data.draw(st.sampled_from(["a/", "a/1/"])), counter)
         self.send(replica, call, True)
@@ -411,6 +416,8 @@ def test_a_long_history_of_one_seed(server_url: str, policy: str, classes: int) 
                 terms = some_terms(random_.choice((None, *range(8))), groups)
                 name = f"q{step}-{len(call)}"
                 call.submit(name, client, 1, 100, groups=groups, terms=terms)
+                if len(client) % 3 == 0:
+                    call.price(name, 1.7)
                 if random_.random() < 0.5:
                     call.explain(name, standing=random_.random() < 0.5)
                 if random_.random() < 0.2:

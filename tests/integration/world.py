@@ -199,15 +199,23 @@ class World:
     told: dict[str, Usage] = field(default_factory=dict)
     errors: list[Exception] = field(default_factory=list)
     enough: bool = False  # floods may end
+    clients: dict[str, Client] = field(default_factory=dict)  # those that are more than a name
 
     async def request(self, router: int, client: str, output: int) -> None:
         """One request from its submission to its end, as the router's app does it."""
         turns = self.turns[router]
-        turn = turns.submit(Client(client), 40)
+        turn = turns.submit(self.clients.get(client, Client(client)), 40)
         try:
             for _ in range(4):
                 grant = await turn.grant
-                token = GrantToken(grant.lease, client, grant.replica, 0, counter=grant.counter)
+                token = GrantToken(
+                    grant.lease,
+                    client,
+                    grant.replica,
+                    0,
+                    counter=grant.counter,
+                    groups=grant.groups,
+                )
                 try:
                     usage = await self.replicas[grant.replica].serve(token, output)
                 except ConnectionError:
@@ -265,12 +273,18 @@ class World:
 
 @asynccontextmanager
 async def world(
-    url: str, *, routers: int = 2, replicas: int = 2, slots: int = 3, fail_closed: bool = False
+    url: str,
+    *,
+    routers: int = 2,
+    replicas: int = 2,
+    slots: int = 3,
+    fail_closed: bool = False,
+    settings: QueueSettings = SETTINGS,
 ) -> AsyncIterator[World]:
     """Everything running on the store at `url`."""
     redis = connect(url)
     await redis.flushall()
-    queue = RedisQueue(redis, "tiny", SETTINGS)
+    queue = RedisQueue(redis, "tiny", settings)
     network = Network(queue)
     copies = {f"replica-{n}": Replica(f"replica-{n}", network, slots) for n in range(replicas)}
 
@@ -281,7 +295,7 @@ async def world(
 
     way: Ask | None = None if fail_closed else ask
     turns = [
-        Turns(f"router-{n}", network, QueueLimits(), SETTINGS, ask=way) for n in range(routers)
+        Turns(f"router-{n}", network, QueueLimits(), settings, ask=way) for n in range(routers)
     ]
     async with AsyncExitStack() as stack:
         lives = [asyncio.create_task(replica.live()) for replica in copies.values()]

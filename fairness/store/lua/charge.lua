@@ -28,7 +28,7 @@ verbs.charge = function(lease, input, cached, output)
   cached = math.max(tonumber(cached), request.cached)
   output = math.max(tonumber(output), request.output)
   if input > 0 or output > 0 then
-    local charged = service_of(input, cached, math.max(output, request.reserved))
+    local charged = service_of(request.price, input, cached, math.max(output, request.reserved))
     set_charge(clients:get(request.client), request, input, cached, output, charged)
   end
   reply.counters[request.client] = true

@@ -3,10 +3,11 @@
 -- A class is an outermost group, "class:NAME/". The header names those that there are, the highest
 -- first; what each is owed is kept with the pool's numbers, so it costs no command. O(classes) a
 -- charge and a decision; nothing where there are none.
-local class_names, floors, owed = {}, {}, {}
+local class_names, class_ranks, floors, owed = {}, {}, {}, {}
 if CLASSES ~= '' then
   for floor, name in CLASSES:gmatch('(%S+) (%S+)\n') do
     class_names[#class_names + 1] = name
+    class_ranks[name] = #class_names
     floors[name] = tonumber(floor)
   end
   for name, due in (pool.owed or ''):gmatch('(%S+) (%S+)\n') do owed[name] = tonumber(due) end
@@ -34,13 +35,18 @@ local function serve_class(outermost)
   if (owed[outermost] or 0) < 0 then owed[outermost] = 0 end
 end
 
+-- What the order among classes goes by, the lowest first: -owed, else the rank.
+local function class_key(name)
+  local due = owed[name] or 0
+  return due > 0 and -due or class_ranks[name]
+end
+
 -- The class that goes next, or nil.
 local function next_class()
   local first, lowest
-  for rank, name in ipairs(class_names) do
+  for _, name in ipairs(class_names) do
     if class_waits(name) then
-      local due = owed[name] or 0
-      local key = due > 0 and -due or rank
+      local key = class_key(name)
       if not first or key < lowest then first, lowest = name, key end
     end
   end

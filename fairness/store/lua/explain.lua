@@ -54,26 +54,35 @@ local function place_among(node)
   return {node.name, text(node.counter), rank, first}
 end
 
--- When all is written: policy, its own client's requests before it, levels (the innermost first); under
--- fcfs and shadow, all requests before it.
+-- The same of a class: what it is owed, and the waiting classes before it with what they are owed.
+local function place_of_class(node)
+  local own, first = class_key(node.name), {}
+  for _, name in ipairs(class_names) do
+    if class_waits(name) and class_key(name) < own then first[#first + 1] = {name, text(owed[name] or 0)} end
+  end
+  return {node.name, text(owed[node.name] or 0), #first, first}
+end
+
+-- When all is written: policy, requests before it (its own client's; under fcfs and shadow all that came
+-- before), levels (the innermost first; none under fcfs), its own client's requests before it.
 local function standings()
   local told = {}
   for _, id in ipairs(stand_asked) do
     local request = requests:get(id)
     if request and not request.replica then
-      local client, levels, before_it = clients:get(request.client), {}, nil
-      if orders[pool.policy] == orders.fcfs then
-        before_it = call('ZRANK', arrivals.key, request.id)
-      else
-        before_it = call('ZRANK', line_of(client).key, request.id)
+      local client, levels = clients:get(request.client), {}
+      local of_client = call('ZRANK', line_of(client).key, request.id) or 0
+      local before_it = of_client
+      if orders[pool.policy] == orders.fcfs then before_it = call('ZRANK', arrivals.key, request.id) or 0 end
+      if pool.policy ~= 'fcfs' then
         local node = client
         while node ~= pool do
-          levels[#levels + 1] = place_among(node)
+          levels[#levels + 1] = (class_ranks[node.name] and place_of_class or place_among)(node)
           node = parent_of(node)
         end
       end
       told[#told + 1] = id
-      told[#told + 1] = cjson.encode({pool.policy, before_it or 0, levels})
+      told[#told + 1] = cjson.encode({pool.policy, before_it, levels, of_client})
     end
   end
   return told

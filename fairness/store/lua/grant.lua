@@ -4,7 +4,7 @@
 local function lease_to(offer, client, request)
   local tokens = math.ceil(pool.tokens_per_byte * request.bytes)
   local reserved = predicted(client)
-  local estimate = INPUT_WEIGHT * math.min(tokens, pool.longest or tokens) + OUTPUT_WEIGHT * reserved
+  local estimate = request.price * (INPUT_WEIGHT * math.min(tokens, pool.longest or tokens) + OUTPUT_WEIGHT * reserved)
   note_choice(offer, request)
   set_credits(offer, offer.credits - 1)
   offer.granted = offer.granted + 1
@@ -39,7 +39,10 @@ local function grant_all()
     else
       local turn = pool.policy == 'shadow' and next_client()
       lease_to(choose(request), client, request)
-      if turn then note_turn(client.name, turn, request.charged) end
+      if turn then
+        note_turn(client.name, turn, request.charged)
+        request.turn = turn
+      end
       local list = reply.grants
       if router ~= SENDER then
         published[router] = published[router] or {}

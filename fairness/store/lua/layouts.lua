@@ -48,26 +48,35 @@ end
 -- A request, and its lease if it has one: then `replica` is set, `charged` and what follows mean
 -- that lease, and `arrived` is true once the replica has seen it. queued: when it last joined its line.
 -- explained: its router keeps its story (explain.lua). held: what it has reserved of limits
--- (limits.lua), '' for nothing. Text may hold any bytes.
+-- (limits.lua), '' for nothing. price: how many times its service is what `cost` says; a double of its own,
+-- before the replica, where it is not 1. Text may hold any bytes.
 local REQUEST = '<BdI8I8I8i4dddi8i8i8I4c0I4c0I2c0'
-local WAITS, LEASED, ARRIVED, EXPLAINED = 0, 1, 2, 4 -- the last is added to the others
+local WAITS, LEASED, ARRIVED, EXPLAINED, PRICED = 0, 1, 2, 4, 8 -- the last two are added to the others
+local PRICE = '<d'
 
 local function decode_request(raw, id)
   if not raw then return false end
   local stage, weight, bytes, seq, attempt, priority, queued, charged, reserved, input, cached, output, client, router, held, rest =
     struct.unpack(REQUEST, raw)
+  local price = 1
+  if stage >= PRICED then
+    stage = stage - PRICED
+    price, rest = struct.unpack(PRICE, raw, rest)
+  end
   local is_explained = stage >= EXPLAINED
   if is_explained then stage = stage - EXPLAINED end
   return {id = id, explained = is_explained, weight = weight, bytes = bytes, seq = seq, attempt = attempt, priority = priority,
-          queued = queued, charged = charged, reserved = reserved, input = input, cached = cached, output = output, client = client, router = router, held = held,
+          queued = queued, charged = charged, reserved = reserved, input = input, cached = cached, output = output, client = client, router = router, held = held, price = price,
           replica = stage ~= WAITS and raw:sub(rest) or nil, arrived = stage == ARRIVED}
 end
 
 local function encode_request(r)
   local stage = not r.replica and WAITS or r.arrived and ARRIVED or LEASED
   if r.explained then stage = stage + EXPLAINED end
+  local price = ''
+  if r.price ~= 1 then stage, price = stage + PRICED, struct.pack(PRICE, r.price) end
   return struct.pack(REQUEST, stage, r.weight, r.bytes, r.seq, r.attempt, r.priority, r.queued, r.charged, r.reserved,
-                     r.input, r.cached, r.output, #r.client, r.client, #r.router, r.router, #r.held, r.held) .. (r.replica or '')
+                     r.input, r.cached, r.output, #r.client, r.client, #r.router, r.router, #r.held, r.held) .. price .. (r.replica or '')
 end
 
 -- A replica's offer; credits: how many grants it takes now.

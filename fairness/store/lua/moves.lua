@@ -214,13 +214,13 @@ local function new_request(id, client, router, weight, bytes, attempt, priority)
   pool.seq = pool.seq + 1
   local request = {id = id, client = client, router = router, weight = weight, bytes = bytes, seq = pool.seq, attempt = attempt,
                    priority = priority, queued = NOW, charged = 0, reserved = 0, input = 0, cached = 0, output = 0, arrived = false,
-                   held = ''}
+                   held = '', price = 1}
   requests:put(id, request)
   return request
 end
 
-local function service_of(input, cached, output)
-  return INPUT_WEIGHT * (input - cached) + CACHED_WEIGHT * cached + OUTPUT_WEIGHT * output
+local function service_of(price, input, cached, output)
+  return price * (INPUT_WEIGHT * (input - cached) + CACHED_WEIGHT * cached + OUTPUT_WEIGHT * output)
 end
 
 local function count_usage(client, input, cached, output, service)
@@ -259,7 +259,8 @@ end
 local function set_charge(client, request, input, cached, output, charged)
   add_service(client, charged - request.charged, request.weight)
   count_usage(client, input - request.input, cached - request.cached, output - request.output,
-              service_of(input, cached, output) - service_of(request.input, request.cached, request.output))
+              service_of(request.price, input, cached, output)
+                - service_of(request.price, request.input, request.cached, request.output))
   set_totals(request, input, cached, output, charged)
 end
 
@@ -286,10 +287,12 @@ local function groups_of(client)
   return told
 end
 
--- To explain a grant: what was charged, predicted output tokens, why that replica (explain.lua).
+-- To explain a grant: what was charged, predicted output tokens, why that replica (explain.lua); under
+-- shadow a line more, whose turn it was under VTC.
 local function explained(request)
   if not request.explained then return '' end
   return text(request.charged) .. ' ' .. text(request.reserved) .. ' ' .. (request.choice or '0 0 ')
+    .. (request.turn and '\n' .. request.turn or '')
 end
 
 -- What a router needs to know of a lease.

@@ -59,5 +59,5 @@ verbs.resync_lease = function(lease, name, weight, input, cached, output, ...)
   see(request)
   input, cached = math.max(tonumber(input), request.input), math.max(tonumber(cached), request.cached)
   output = math.max(tonumber(output), request.output)
-  set_totals(request, input, cached, output, service_of(input, cached, math.max(output, request.reserved)))
+  set_totals(request, input, cached, output, service_of(request.price, input, cached, math.max(output, request.reserved)))
 end

@@ -14,7 +14,7 @@ local function count_request(client, input)
 end
 
 local function settle(request, input, cached, output)
-  local client, service = clients:get(request.client), service_of(input, cached, output)
+  local client, service = clients:get(request.client), service_of(request.price, input, cached, output)
   note_end(request, request.replica == SENDER and 'settled' or 'lost', service, input, cached, output)
   set_charge(client, request, input, cached, output, service)
   count_request(client, input)
@@ -26,8 +26,8 @@ end
 
 local function confirm(lease, payer, input, cached, output)
   voids_of(SENDER):delete(lease)
-  local weight, name = payer:match('^(%S+) (.*)$')
-  local service = service_of(input, cached, output)
+  local weight, price, name = payer:match('^(%S+) (%S+) (.*)$')
+  local service = service_of(tonumber(price) or 1, input, cached, output)
   if not name or service == 0 then return end
   local client = clients:get(name)
   add_service(client, service, tonumber(weight))

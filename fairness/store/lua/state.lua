@@ -30,7 +30,7 @@
 -- ..:requests          hash    request -> record; until it ends
 -- ..:offers            hash    replica -> record: its last offer
 -- ..:void:REPLICA      hash    lease taken back -> who pays if it was used after all
---                              ("weight client", or "" for nobody); until the replica confirms
+--                              ("weight price client", or "" for nobody); until the replica confirms
 -- ..:settled:REPLICA   set     leases settled in calls that it has not had a reply to
 -- ..:calls             hash    sender -> "number lost": its last call applied, and the call
 --                              in which it was first told of a loss (0: none to tell of)

@@ -13,3 +13,14 @@ verbs.submit = function(id, name, weight, bytes, attempt, priority, ...)
   local request = new_request(id, name, SENDER, tonumber(weight), tonumber(bytes), tonumber(attempt), tonumber(priority))
   stand_in_line(client, request, true)
 end
+
+-- price ID PRICE: the service of this request, just submitted or resynced, is so many times what `cost` says.
+-- What is said of it again changes nothing. O(1).
+speaks_of.price = {request = 1}
+verbs.price = function(id, price)
+  local request = requests:get(id)
+  price = tonumber(price)
+  if not request or request.price == price then return end
+  request.charged = request.charged * price / request.price -- what a resync takes to be charged
+  request.price, request.changed = price, true
+end

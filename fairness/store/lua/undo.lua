@@ -10,11 +10,11 @@ end
 local function refund(client, request)
   add_service(client, -request.charged, request.weight)
   count_usage(client, -request.input, -request.cached, -request.output,
-              -service_of(request.input, request.cached, request.output))
+              -service_of(request.price, request.input, request.cached, request.output))
 end
 
 -- The replica has not confirmed that this lease is over: its slot stays taken until it does.
--- payer: "weight client" if it is to be paid for should it have been used after all.
+-- payer: "weight price client" if it is to be paid for should it have been used after all.
 local function void(request, payer)
   if call('ZSCORE', REPLICAS, request.replica) then voids_of(request.replica):put(lease_of(request), {payer = payer}) end
 end
@@ -24,7 +24,7 @@ local function take_back(request)
   local client = clients:get(request.client)
   note_end(request, 'taken_back', 0, 0, 0, 0)
   refund(client, request)
-  void(request, text(request.weight) .. ' ' .. request.client)
+  void(request, text(request.weight) .. ' ' .. text(request.price) .. ' ' .. request.client)
   release(client, request)
   over(request, 0)
 end

@@ -28,6 +28,8 @@ def test_identity_is_read_as_the_replica_writes_it():
         {"client": "a", "weight": float("nan")},
         {"client": "a", "counter": float("inf")},
         {"client": "a", "counter": [1]},
+        {"client": "a", "price": 0},
+        {"client": "a", "price": float("inf")},
     ],
 )
 def test_identity_that_makes_no_sense_is_nobodys(fields):
@@ -87,3 +89,30 @@ def test_a_refund_is_never_more_than_was_charged(ledger):
     ledger.ended("r", computed=0)
     assert ledger.counters.charged("a") == 0
     assert ledger.report()[0] == [["l", 0, 0, 6, 6, 0]]
+
+
+def test_each_request_is_charged_at_its_price(ledger):
+    dear: list[int] = []
+    cheap: list[int] = []
+    ledger.opened("dear", Identity("a", "l1", price=3.0), 10, dear)
+    ledger.opened("cheap", Identity("a", "l2"), 10, cheap)
+    ledger.admitted("dear", 10, cached=4)
+    ledger.admitted("cheap", 10, cached=0)
+    assert ledger.counters.charged("a") == 3 * 6 + 10
+    dear += [1, 2]
+    cheap += [1]
+    ledger.stepped()
+    assert ledger.counters.charged("a") == 3 * (6 + 2 * 2) + (10 + 2)
+    ledger.ended("dear", 12)
+    cheap += [2, 3]
+    ledger.stepped()
+    leases, charged = ledger.report()
+    assert sorted(leases) == [["l1", 0, 0, 10, 4, 2], ["l2", 0, 1, 10, 0, 3]]
+    assert charged == {"a": 3 * 10 + 16}
+
+
+def test_a_prompt_that_was_not_computed_is_refunded_at_its_price(ledger):
+    ledger.opened("r", Identity("a", "l", price=3.0), 10, [])
+    ledger.admitted("r", 10, cached=0)
+    ledger.ended("r", 4)
+    assert ledger.report() == ([["l", 0, 0, 4, 0, 0]], {"a": 12.0})
