@@ -71,8 +71,7 @@ class Cluster:
         deadline = asyncio.get_running_loop().time() + WAIT_S
         while True:
             seen = Seen()
-            for _ in range(LOOKS):
-                await seen.look(self.url)
+            await seen.look(self.url)
             if condition(seen):
                 return seen
             assert asyncio.get_running_loop().time() < deadline, seen
@@ -87,13 +86,21 @@ class Seen:
     replicas: set[int] = field(default_factory=set)
 
     async def look(self, url: str) -> None:
-        try:
-            async with httpx.AsyncClient(base_url=url, timeout=30) as http:
-                self.routers.add((await http.get("/healthz")).json()["router"])
-                answer = await http.get("/readyz", headers=bearer("admin"))
-                self.replicas.update(answer.json()["replicas"].values())
-        except (httpx.HTTPError, ValueError, KeyError):
-            self.replicas.add(0)  # not up yet
+        """Ask all at once: HAProxy prefers the router with the fewest connections, which may be
+        the same one again and again."""
+        async with httpx.AsyncClient(base_url=url, timeout=30) as http:
+            paths = ["/healthz"] * LOOKS + ["/readyz"] * LOOKS
+            for answer in await asyncio.gather(*map(http.get, paths), return_exceptions=True):
+                try:
+                    if isinstance(answer, BaseException):
+                        raise answer
+                    told = answer.json()
+                    if "router" in told:
+                        self.routers.add(told["router"])
+                    else:
+                        self.replicas.update(told["replicas"].values())
+                except (httpx.HTTPError, ValueError, KeyError):
+                    self.replicas.add(0)  # not up yet
 
 
 @dataclass
