@@ -68,6 +68,7 @@ def _router(config: AppConfig, store: StoreSettings, pools: list[Application]) -
         admin_host=config.admin.host,
         admin_port=config.admin.port,
         fail_closed=config.store.fail_closed,
+        drain_s=config.router.drain_s,
         top_clients=config.metrics.top_clients,
         watch=config.watch_settings(),
         log_format=config.logging.format,
