@@ -3,8 +3,8 @@
 Serve takes it out of HAProxy, waits until no request is open, and only then says a word to our
 code; what is still open when its patience ends it kills, and clients see a torn connection. A page
 of the dashboard watches a stream without an end: open in a browser, it would keep a router for all
-that time. So a router finds out by itself that it is to end (`front_door.draining`), ends what never
-would, and after `drain_s` what has not, in words.
+that time. So a router finds out by itself that it is to end (`front_door.draining`), ends what
+never would, and after `drain_s` what has not, in words.
 """
 
 from __future__ import annotations
