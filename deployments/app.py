@@ -90,7 +90,7 @@ def _router(config: AppConfig, store: StoreSettings, pools: list[Application]) -
             "runtime_env": {"env_vars": {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}},
         },
         graceful_shutdown_timeout_s=config.router.drain_s + STOP_S,
-        graceful_shutdown_wait_loop_s=0.1,
+        graceful_shutdown_wait_loop_s=1,  # each look is a line in Serve's log
         logging_config={"enable_access_log": False},
         user_config={},  # a config file may give another: `Router.reconfigure`
     )

