@@ -69,6 +69,7 @@ def _router(config: AppConfig, store: StoreSettings, pools: list[Application]) -
         admin_host=config.admin.host,
         admin_port=config.admin.port,
         fail_closed=config.store.fail_closed,
+        drain_s=config.router.drain_s,
         top_clients=config.metrics.top_clients,
         watch=config.watch_settings(),
         log_format=config.logging.format,
@@ -90,7 +91,7 @@ def _router(config: AppConfig, store: StoreSettings, pools: list[Application]) -
             "runtime_env": {"env_vars": {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "0"}},
         },
         graceful_shutdown_timeout_s=config.router.drain_s + STOP_S,
-        graceful_shutdown_wait_loop_s=0.1,
+        graceful_shutdown_wait_loop_s=1,  # each look is a line in Serve's log
         logging_config={"enable_access_log": False},
         user_config={},  # a config file may give another: `Router.reconfigure`
     )

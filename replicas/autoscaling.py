@@ -6,9 +6,11 @@ through Serve's `record_autoscaling_stats`), and `ByBacklog` runs in Serve's con
 
 The rule: enough replicas that what waits in the global queue and what runs would fill a share
 (``target``) of their batches. So none is taken away that running streams need, and a backlog calls
-for as many as would work it off at once. How many requests fill a batch is not known in advance:
-memory may run out before the slots do. A replica whose KV cache is well used tells by how much its
-requests take; until then its slots count.
+for as many as would work it off at once. Fewer are wanted only where that leaves some room
+(`SLACK`): at the edge between two numbers a load that stirs a little would have an engine come and
+go. How many requests fill a batch is not known in advance: memory may run out before the slots do.
+A replica whose KV cache is well used tells by how much its requests take; until then its slots
+count.
 
 Serve does the rest: it averages reports over ``look_back_period_s``, waits ``upscale_delay_s`` and
 ``downscale_delay_s`` of unbroken wish before it acts, and keeps between ``min_replicas`` and
@@ -22,6 +24,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+SLACK = 0.9  # of the target: how full fewer replicas may be
 TELLING = 0.25  # of the KV cache in use: below, what runs says little about what would fit
 
 
@@ -77,8 +80,12 @@ class ByBacklog:
 
     def __call__(self, ctx: Any) -> tuple[int, dict[str, Any]]:
         """Return the number of replicas wanted, as Serve asks (`AutoscalingContext`)."""
-        wanted = replicas_wanted(_reports(ctx.aggregated_metrics or {}), self._target)
-        return ctx.target_num_replicas if wanted is None else wanted, {}
+        work, now = _reports(ctx.aggregated_metrics or {}), ctx.target_num_replicas
+        wanted = replicas_wanted(work, self._target)
+        fewer = replicas_wanted(work, self._target * SLACK)
+        if wanted is None or fewer is None:
+            return now, {}
+        return wanted if wanted >= now else min(now, fewer), {}
 
 
 def _reports(metrics: Mapping[str, Mapping[Any, float]]) -> list[Work]:

@@ -101,6 +101,7 @@ class QueueLink:
         self._idle = asyncio.Event()
         self._new_policy: str | None = None  # to tell the engine
         self._pool = PoolState(policy="")
+        self._pool_waiting = 0
         self._bases: dict[str, tuple[float, float]] = {}  # client -> (base, charged as of it)
         self._charged: dict[str, float] = {}
         self._heard: dict[str, tuple[float, float]] = {}  # client -> (counter, charged then)
@@ -122,8 +123,9 @@ class QueueLink:
 
     @property
     def pool_waiting(self) -> int:
-        """Requests in the global queue, as of the last heartbeat."""
-        return self._pool.waiting
+        """Requests in the global queue, as of the last heartbeat; 0 while the store is away, where
+        a number would only grow old."""
+        return self._pool_waiting
 
     def wake(self) -> None:
         """Something changed."""
@@ -291,6 +293,7 @@ class QueueLink:
             reply = await self._session.execute(call)
             self.calls.succeeded(now() - began)
         except StoreUnavailableError as error:
+            self._pool_waiting = 0
             self._book.recharge()
             if isinstance(error, BreakerOpenError):
                 await asyncio.sleep(error.retry_in_s)
@@ -338,6 +341,7 @@ class QueueLink:
             if reply.pool.policy != self._pool.policy:
                 self._new_policy = reply.pool.policy
             self._pool = reply.pool
+            self._pool_waiting = reply.pool.waiting
         for client, counter in reply.counters.items():
             if client in marks:
                 self._bases[client] = (counter - marks[client], marks[client])

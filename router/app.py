@@ -27,7 +27,7 @@ from router.errors import ApiError, not_found, unavailable, unknown_model
 from router.explain.story import Story
 from router.meter import Meter
 from router.rate_limits import rate_headers
-from router.relay import BrokenAnswerError, ReplicaFailedError, relay
+from router.relay import BrokenAnswerError, ReplicaFailedError, error_event, relay
 from router.trunks import Trunks
 from router.turns import Turn, Turns
 from router.watch import Watch
@@ -89,6 +89,13 @@ class RouterApp:
     prices: Mapping[str, float] = field(default_factory=dict)
     started: int = field(default_factory=lambda: int(time.time()))
     watch: Watch | None = None  # who looks at requests
+    _exchanges: set[Exchange] = field(default_factory=set)  # those open
+
+    def end(self) -> None:
+        """End in words what is still open: the process is about to go."""
+        logger.warning("ending with %s open requests", len(self._exchanges))
+        for exchange in self._exchanges:
+            exchange.end()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -100,6 +107,7 @@ class RouterApp:
         if other is not None:
             await other(scope | {"path": exchange.path, "root_path": ""}, receive, send)
             return
+        self._exchanges.add(exchange)
         try:
             await self._route(exchange)
         except ApiError as error:
@@ -116,6 +124,8 @@ class RouterApp:
             message = "the router failed on this request"
             fault = ApiError(500, message, "server_error", "internal_error")
             await self._refuse(exchange, fault)
+        finally:
+            self._exchanges.discard(exchange)
 
     def _other(self, path: str) -> Asgi | None:
         """What answers below this path, if it is not this application."""
@@ -368,7 +378,10 @@ class Exchange:
         self._turn: Turn | None = None
         self._queued = 0.0
         self._waited_s: float | None = None
+        self._streams = False
         self._stream_to_come = False
+        self._working: asyncio.Future[None] | None = None
+        self._ending = False
         self.on_stream: Callable[[float], None] | None = None  # told when the first bytes come
 
     def in_line(self, turn: Turn) -> None:
@@ -407,7 +420,7 @@ class Exchange:
                 self.on_stream(time.monotonic() - self._queued)
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            self._stream_to_come = any(
+            self._streams = self._stream_to_come = any(
                 name == b"content-type" and value.startswith(EVENT_STREAM)
                 for name, value in message["headers"]
             )
@@ -441,21 +454,43 @@ class Exchange:
         await self.answer(error.body(), error.status, error.headers())
 
     async def unless_gone(self, work: Any) -> None:
-        """Run `work` until it ends or the client goes away, which cancels it.
+        """Run `work` until it ends, or is cancelled because the client goes away or the router
+        ends.
 
-        Raises ClientGoneError, and whatever `work` raises.
+        Raises ClientGoneError, whatever `work` raises, and at the router's end what tells the
+        client: an ApiError, or BrokenAnswerError. A stream is ended with an error event.
         """
-        working = asyncio.ensure_future(work)
+        working = self._working = asyncio.ensure_future(work)
         watching = asyncio.ensure_future(self._gone())
+        if self._ending:
+            working.cancel()
         try:
             await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
             if not working.done():
                 raise ClientGoneError
-            working.result()
+            if self._ending and working.cancelled():
+                await self._tell_end()
+            else:
+                working.result()
         finally:
             for task in (working, watching):
                 task.cancel()
             await asyncio.gather(working, watching, return_exceptions=True)
+
+    def end(self) -> None:
+        """The router goes before the answer is whole. See `unless_gone`."""
+        self._ending = True
+        if self._working is not None:
+            self._working.cancel()
+
+    async def _tell_end(self) -> None:
+        if not self._started:
+            raise unavailable("this router is ending; ask again")
+        if not self._streams:
+            raise BrokenAnswerError("the router is ending")
+        self.broken = True
+        event = error_event("the server of this stream was ended", "server_ended")
+        await self.send({"type": "http.response.body", "body": event})
 
     async def _gone(self) -> None:
         while (await self.receive())["type"] != "http.disconnect":

@@ -3,6 +3,9 @@
 Ray Serve heeds headers of anyone who asks: a request id for its logs, a time limit, whether to
 notice that the client has left, a model and a session to route by; and it answers 500 to one that
 is not UTF-8. `deployments/serve.env` has it call `middlewares` wherever it takes HTTP.
+
+Here Ray Serve also hands us its own application, and with it the one sign it gives that this
+process is to end: its answer to a load balancer (`draining`).
 """
 
 from __future__ import annotations
@@ -22,17 +25,45 @@ READ = frozenset(
 )
 
 
+HEALTH = "/-/healthz"
+DRAINING = b"DRAINING"
+
+_served: list[Asgi] = []  # Ray Serve's application in this process; the last one counts
+
+
 class StripHeaders:
     """ASGI: hands requests on without the headers that nobody is to heed."""
 
     def __init__(self, app: Asgi) -> None:
         self._app = app
+        _served[:] = [app]
 
     async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
         if "headers" in scope:
             read = [pair for pair in scope["headers"] if pair[0] in READ]
             scope = scope | {"headers": read}
         await self._app(scope, receive, send)
+
+
+async def draining() -> bool:
+    """Has Ray Serve told this process to end? It asks as a load balancer does, without the network.
+
+    False where Ray Serve does not call `middlewares`.
+    """
+    if not _served:
+        return False
+    said: list[bytes] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        said.append(message.get("body", b""))
+
+    scope = {"type": "http", "method": "GET", "path": HEALTH, "root_path": "", "headers": []}
+    await _served[0](scope, _nothing, send)
+    return DRAINING in b"".join(said)
+
+
+async def _nothing() -> dict[str, Any]:
+    return {"type": "http.request", "body": b"", "more_body": False}
 
 
 def middlewares() -> list[Middleware]:

@@ -104,15 +104,17 @@ async def _pass_on(answer: Answer, first: bytes, send: Send, lifeline: Lifeline)
         logger.warning("replica failed in the middle of an answer: %s", error)
         if not dict(answer.headers).get("content-type", "").startswith("text/event-stream"):
             raise BrokenAnswerError from error
-        await send({"type": "http.response.body", "body": _error_event()})
+        event = error_event("the replica that served this stream failed", "replica_failed")
+        await send({"type": "http.response.body", "body": event})
         return False
 
 
-def _error_event() -> bytes:
+def error_event(what: str, code: str) -> bytes:
+    """The last event of a stream that was cut off."""
     error = {
-        "message": "the replica that served this stream failed; what came before is all there is",
+        "message": f"{what}; what came before is all there is",
         "type": "service_unavailable_error",
         "param": None,
-        "code": "replica_failed",
+        "code": code,
     }
     return b"\n\ndata: " + orjson.dumps({"error": error}) + b"\n\ndata: [DONE]\n\n"

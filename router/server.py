@@ -30,6 +30,8 @@ from router.directory.directory import Directory
 from router.explain.shelf import Shelf
 from router.explain.stories import Stories
 from router.file_watch import changes
+from router.front_door import draining
+from router.leaving import leave_in_time
 from router.limits import QueueLimits
 from router.live.pools import LivePool
 from router.metrics import RouterMetrics
@@ -67,6 +69,7 @@ class RouterSettings:
     top_clients: that have metrics of their own.
     watch: who looks at requests. log_format: of all lines.
     session_hours: how long one stays logged in to the dashboard; None: there is none.
+    drain_s: how long a leaving router lets its requests go on.
     admin_port, admin_host: where the admin API listens; without a port it is under /admin.
     """
 
@@ -78,6 +81,7 @@ class RouterSettings:
     admin_host: str = "127.0.0.1"
     admin_port: int | None = None
     fail_closed: bool = False
+    drain_s: float = 600.0
     top_clients: int = TOP
     live_files: tuple[str, ...] = ()
     watch: WatchSettings = field(default_factory=WatchSettings)
@@ -116,6 +120,7 @@ class Router:
         self._configured = False
         self._metrics: RouterMetrics | None = None
         self._flushing: asyncio.Task[None] | None = None
+        self._leaving: asyncio.Task[None] | None = None
         self._user_config: dict[str, Any] = {}
         self._watching: asyncio.Task[None] | None = None
 
@@ -174,6 +179,9 @@ class Router:
         for observer in self._observers.values():
             observer.start()
         self._flushing = asyncio.create_task(self._keep_flushing(self._metrics))
+        self._leaving = asyncio.create_task(
+            leave_in_time(draining, settings.drain_s, begin=self._end_feeds, end=app.end)
+        )
         gc.collect()
         gc.freeze()  # what was loaded until now stays: the collector need not look at it again
 
@@ -272,6 +280,11 @@ class Router:
         """The pool's own and its adapters."""
         return [pool, *(name for name, of in self._settings.adapters.items() if of == pool)]
 
+    def _end_feeds(self) -> None:
+        """Browsers that watch ask another router."""
+        for shown in self._shown.values():
+            shown.feed.close()
+
     @staticmethod
     async def _keep_flushing(counted: RouterMetrics) -> None:
         while True:
@@ -292,6 +305,8 @@ class Router:
             self._admin_port.check()
         for observer in self._observers.values():
             observer.check()
+        if self._leaving is not None and self._leaving.done():  # with an error: Serve asks no more
+            raise RuntimeError(f"the router would not leave in time: {self._leaving}")
         if self._flushing is not None and self._flushing.done():
             raise RuntimeError(f"metrics are not exported any more: {self._flushing}")
         if self._app is not None:
@@ -305,8 +320,9 @@ class Router:
             await shown.aclose()
         if self._admin_port is not None:
             await self._admin_port.stop()
-        if self._flushing is not None:
-            self._flushing.cancel()
+        for task in (self._flushing, self._leaving):
+            if task is not None:
+                task.cancel()
         for observer in self._observers.values():
             await observer.stop()
         if self._directory is not None:

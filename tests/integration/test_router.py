@@ -292,6 +292,44 @@ async def test_a_stream_whose_replica_dies_ends_with_an_error_event(setup: Setup
     assert '"code":"replica_failed"' in answer.text
 
 
+async def test_a_router_that_ends_tells_every_client_so(setup: Setup) -> None:
+    left: list[str] = []
+
+    async def goes_on(request: Request) -> None:
+        kind = "text/event-stream" if len(left) == 0 else "application/json"
+        left.append(kind)
+        await request.start(kind)
+        await request.write(b"data: one\n\n")
+        await request.left()
+        left.remove(kind)
+
+    async with replica(setup, "replica-1", goes_on, 2) as one:
+        stream, answer = (asyncio.create_task(setup.ask()) for _ in range(2))
+        async with asyncio.timeout(10):
+            while len(left) < 2:
+                await asyncio.sleep(0.01)
+            waits = asyncio.create_task(setup.ask())  # there is no third credit
+            while setup.turns.waiting < 1:
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.1)  # what was written has come
+            setup.app.end()
+            told = [await task for task in (stream, waits)]
+            with pytest.raises(BrokenAnswerError):
+                await answer
+            while left:  # the replica works on for nobody
+                await asyncio.sleep(0.01)
+        await one.leases.all_closed()
+    assert told[0].text.startswith("data: one\n\n")
+    assert '"code":"server_ended"' in told[0].text
+    assert told[0].text.endswith("data: [DONE]\n\n")
+    assert told[1].status_code == 503
+    assert told[1].headers["retry-after"]
+    assert setup.turns.waiting == 0
+    async with asyncio.timeout(10):
+        while await setup.alice() != (0, 0):
+            await asyncio.sleep(0.02)
+
+
 async def test_an_answer_that_breaks_cuts_the_connection(setup: Setup) -> None:
     async with replica(setup, "replica-1", breaks_in_the_json, 1):
         with pytest.raises(BrokenAnswerError):  # the server then closes the connection

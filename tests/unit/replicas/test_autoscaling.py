@@ -5,9 +5,10 @@ from types import SimpleNamespace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ray.serve import autoscaling_policy
 from ray.serve.config import AutoscalingConfig
 
-from replicas.autoscaling import ByBacklog, Work, replicas_wanted
+from replicas.autoscaling import SLACK, ByBacklog, Work, replicas_wanted
 
 SOME_WORK = st.lists(
     st.builds(
@@ -76,4 +77,58 @@ def test_serve_takes_it_as_a_policy():
     """By the name that the application gives, as Serve's controller loads it."""
     policy = {"policy_function": "replicas.autoscaling:ByBacklog", "policy_kwargs": {"target": 1.0}}
     loaded = AutoscalingConfig(policy=policy).policy.get_policy()
-    assert loaded(target=1.0)(context({"a": Work(5, 5, 5)}))[0] == 2
+    assert loaded(target=1.0)(context({"a": Work(5, 5, 5)}, target=1))[0] == 2
+
+
+@given(SOME_WORK, st.floats(0.1, 1), st.integers(1, 50))
+def test_fewer_are_wanted_only_where_they_leave_room(work, target, now):
+    reports = {str(number): one for number, one in enumerate(work)}
+    wanted = ByBacklog(target)(context(reports, now))[0]
+    if wanted < now:
+        assert wanted == replicas_wanted(work, target * SLACK)
+        # What made it go down does not make it go up again.
+        assert ByBacklog(target)(context(reports, wanted))[0] == wanted
+    else:
+        assert wanted == max(now, replicas_wanted(work, target))
+
+
+class Autoscaler:
+    """Serve's own, around the policy: what it makes of wishes."""
+
+    def __init__(self, monkeypatch, replicas: int):
+        self.now, self.replicas = 0.0, replicas
+        self._state = {}
+        self._policy = autoscaling_policy._apply_autoscaling_config(ByBacklog())
+        self._config = AutoscalingConfig(
+            min_replicas=1, max_replicas=8, upscale_delay_s=10, downscale_delay_s=300
+        )
+        monkeypatch.setattr(autoscaling_policy.time, "time", lambda: self.now)
+
+    def decide(self, seconds: float, requests: int) -> int:
+        """Look every second for so long, at replicas of 10 slots that share so many requests."""
+        for _ in range(int(seconds)):
+            self.now += 1
+            each = Work(0.0, requests / self.replicas, 10.0)
+            ctx = context({str(n): each for n in range(self.replicas)}, self.replicas)
+            ctx.current_num_replicas, ctx.config = self.replicas, self._config
+            ctx.policy_state, ctx.total_num_requests = self._state, 0
+            self.replicas, self._state = self._policy(ctx)
+        return self.replicas
+
+
+def test_a_load_that_swings_moves_nothing(monkeypatch):
+    scaler = Autoscaler(monkeypatch, 2)
+    for _ in range(20):
+        assert scaler.decide(9, 40) == 2  # a backlog for 5
+        assert scaler.decide(200, 1) == 2  # nearly idle
+    assert scaler.decide(30, 40) == 5  # this one lasts
+    assert scaler.decide(299, 1) == 5
+    assert scaler.decide(30, 1) == 1
+
+
+def test_a_load_at_the_edge_does_not_have_a_replica_come_and_go(monkeypatch):
+    scaler = Autoscaler(monkeypatch, 1)
+    assert scaler.decide(30, 9) == 2  # 8 are what one is to have
+    changes = {scaler.decide(400, requests) for requests in (8, 9, 8, 9)}
+    assert changes == {2}
+    assert scaler.decide(400, 7) == 1
