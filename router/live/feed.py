@@ -3,11 +3,16 @@
 The observer of this router reads the store whether anyone watches or not. Each observation is
 encoded once and put before every watcher; one that has not yet taken the frame before it gets only
 the newest, so a slow one costs a reference, never a queue.
+
+A stream ends by itself after `LIFE_S`, and whoever watches asks again. Ray Serve waits for all that
+is open before it tells a router that it is to stop (`router.drain_s`, minutes), so a page that
+somebody left open would hold up each update; asked again, HAProxy sends it to a router that stays.
 """
 
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import AsyncIterator
 
 from fairness.observe.observation import Observation
@@ -16,6 +21,8 @@ from router.errors import unavailable
 WATCHERS = 500  # of one router and pool
 ALIVE_S = 5.0  # of silence, after which a comment says that the connection lives
 ALIVE = b": alive\n\n"
+LIFE_S = 20.0  # of a stream, at most: a page that is asked again costs about a millisecond
+RETRY = b"retry: 200\n\n"  # milliseconds
 
 
 class _Watcher:
@@ -31,8 +38,9 @@ class _Watcher:
 class Feed:
     """One pool's."""
 
-    def __init__(self, most: int = WATCHERS) -> None:
+    def __init__(self, most: int = WATCHERS, life_s: float = LIFE_S) -> None:
         self._most = most
+        self._life_s = life_s
         self._watchers: set[_Watcher] = set()
         self._frame: bytes | None = None
         self._closed = False
@@ -66,13 +74,17 @@ class Feed:
         watcher = _Watcher(self._frame)
         self._watchers.add(watcher)
         try:
-            yield b"retry: 2000\n\n"
-            while not self._closed:
+            yield RETRY
+            clock = asyncio.get_running_loop().time
+            # Not all at once: pages that lost the same router came in the same moment.
+            until = clock() + self._life_s * random.uniform(0.75, 1)
+            while not self._closed and (left := until - clock()) > 0:
                 try:
-                    async with asyncio.timeout(ALIVE_S):
+                    async with asyncio.timeout(min(ALIVE_S, left)):
                         await watcher.ready.wait()
                 except TimeoutError:
-                    yield ALIVE
+                    if left > ALIVE_S:
+                        yield ALIVE
                     continue
                 watcher.ready.clear()
                 if watcher.frame is not None and not self._closed:

@@ -13,7 +13,7 @@ from fairness.observe.observation import ClientRow, GroupRow, Observation, Other
 from router.admin.what_if import Change, Share, what_if
 from router.errors import ApiError
 from router.live.charts import columns, thinned
-from router.live.feed import Feed
+from router.live.feed import RETRY, Feed
 from router.live.smooth import smoothed
 
 NOBODY = Others()
@@ -41,7 +41,7 @@ async def test_watchers_get_the_last_frame_at_once_and_then_each_new_one() -> No
     feed = Feed()
     feed.tell(seen(at=1))
     one = feed.watch()
-    assert await anext(one) == b"retry: 2000\n\n"
+    assert await anext(one) == RETRY
     assert b'"at_ms":1,' in await anext(one)
     feed.tell(seen(at=2))
     assert b'"at_ms":2,' in await anext(one)
@@ -75,6 +75,33 @@ async def test_a_router_that_ends_ends_all_streams() -> None:
     async with asyncio.timeout(10):
         await asyncio.gather(*waiting)
     assert len(feed) == 0
+
+
+async def test_a_stream_that_nobody_ends_ends_by_itself() -> None:
+    """Or a router that is to stop would wait for it: Ray Serve tells it only when all is over."""
+    feed = Feed(life_s=0.05)
+    feed.tell(seen(at=1))
+    async with asyncio.timeout(60):
+        frames = await collect(feed.watch())
+    assert frames[0] == RETRY and b'"at_ms":1,' in frames[1]
+    assert len(feed) == 0
+    again = feed.watch()  # who asks again is at the newest at once
+    feed.tell(seen(at=2))
+    await anext(again)
+    assert b'"at_ms":2,' in await anext(again)
+    await again.aclose()
+
+
+async def test_a_hundred_watchers_share_one_encoded_frame() -> None:
+    feed = Feed()
+    watchers = [feed.watch() for _ in range(100)]
+    for watcher in watchers:
+        await anext(watcher)
+    feed.tell(seen(at=1))
+    frames = [await anext(watcher) for watcher in watchers]
+    assert all(frame is frames[0] for frame in frames)
+    for watcher in watchers:
+        await watcher.aclose()
 
 
 async def collect(stream: AsyncIterator[bytes]) -> list[bytes]:
