@@ -18,6 +18,7 @@ from router.dashboard import ended
 from router.dashboard.door import AdminDoor
 from router.dashboard.sessions import COOKIE
 from router.directory.records import Actor
+from router.live.feed import Feed
 from tests.browser.played import ACME, ADMIN, ML, POOL, SECRET, Flood, Played, played
 
 pytestmark = pytest.mark.integration
@@ -40,7 +41,9 @@ async def stage(valkey_url: str) -> AsyncIterator[Played]:
 
 @pytest_asyncio.fixture
 async def http(stage: Played) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=stage.url, timeout=60) as http:
+    async with httpx.AsyncClient(
+        base_url=stage.url, timeout=60, limits=httpx.Limits(max_connections=None)
+    ) as http:
         yield http
 
 
@@ -176,6 +179,7 @@ async def test_without_a_dashboard_its_paths_are_not_there(valkey_url: str) -> N
 async def test_events_come_live_and_end_with_the_session(
     stage: Played, http: httpx.AsyncClient
 ) -> None:
+    stage.live.feed = Feed(life_s=600)
     stage.flood(FLOODS)
     told = await log_in(http)
     events = 0
@@ -195,6 +199,29 @@ async def test_events_come_live_and_end_with_the_session(
     async with asyncio.timeout(20):
         while len(stage.live.feed):
             await asyncio.sleep(0.05)
+
+
+async def test_a_hundred_open_pages_end_before_anybody_tells_the_router_to_stop(
+    stage: Played, http: httpx.AsyncClient
+) -> None:
+    """Ray Serve says so only when nothing is open any more."""
+    stage.live.feed = Feed(life_s=10)
+    stage.flood(FLOODS)
+    await log_in(http)
+    url = f"/dashboard/admin/live/events?pool={POOL}"
+
+    async def frames() -> list[str]:
+        async with http.stream("GET", url) as stream:
+            return [line async for line in stream.aiter_lines() if line.startswith("data: ")]
+
+    async with asyncio.timeout(120):
+        pages = [asyncio.create_task(frames()) for _ in range(100)]
+        while len(stage.live.feed) < 50:  # some may be over before the last has come
+            await asyncio.sleep(0.05)
+        told = await asyncio.gather(*pages)
+    assert all(told)
+    assert len(stage.live.feed) == 0
+    assert (await http.get("/dashboard/session")).status_code == 200  # it was not that
 
 
 async def test_what_a_page_opened_now_is_told(stage: Played, http: httpx.AsyncClient) -> None:
