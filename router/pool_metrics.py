@@ -31,6 +31,10 @@ GAUGES = {
         "What the gap cannot exceed, by what is certain of the pool (docs/theory.md).",
         "bound",
     ),
+    "fairlane_pool_service_gap_bound_seen": (
+        "What the gap cannot exceed, by the requests that did come (docs/theory.md).",
+        "bound_seen",
+    ),
     "fairlane_pool_paper_bound": ("The VTC paper's 2U for the pool's replicas.", "paper_bound"),
     "fairlane_pool_jain_index": (
         "Jain's index of service by weight, of those that waited all the time for 15 to 30 s; "

@@ -15,14 +15,23 @@ GOOD, BAD, WAIT, DIM = "green", "red", "yellow", "dim"
 
 def verdict(seen: dict[str, Any]) -> tuple[str, str]:
     """One word on fairness, and a colour for it; the dashboard says the same (headline.js)."""
-    gap, bound = seen["gap"], seen["bound"]
+    gap, bound = seen["gap"], _bound(seen)
     if seen["policy"] != "vtc":
         return f"not fair ({seen['policy']})", BAD
     if gap is None:
         return ("free" if seen["waiting"] or seen["running"] else "idle"), GOOD
     if bound is None:
         return "fair? (bound unknown)", WAIT
-    return ("fair", GOOD) if gap <= bound else ("out of bound", BAD)
+    if gap <= bound:
+        return "fair", GOOD
+    certain = seen["bound"]
+    return ("fair?", WAIT) if certain is None or gap <= certain else ("out of bound", BAD)
+
+
+def _bound(seen: dict[str, Any]) -> float | None:
+    """By the requests so far, as long as that is known."""
+    bound: float | None = seen.get("bound_seen")
+    return seen["bound"] if bound is None else bound
 
 
 def screen(seen: dict[str, Any] | None, pool: str, clients: int = 15) -> RenderableType:
@@ -41,7 +50,7 @@ def _headline(seen: dict[str, Any]) -> Text:
     rates = seen["rates"]
     text = Text(f"{seen['pool']}  ", style="bold").append(word, style=f"bold {color}")
     if seen["gap"] is not None:
-        text.append(f"  gap {short(seen['gap'])} of {short(seen['bound'])}")
+        text.append(f"  gap {short(seen['gap'])} of {short(_bound(seen))}")
     if seen["jain"] is not None:
         text.append(f"  Jain {seen['jain']:.3f}")
     text.append(f"\nservice {short(rates['service_per_s'])}/s")

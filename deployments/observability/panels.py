@@ -90,7 +90,8 @@ FAIRNESS = Row(
             "and the VTC paper's 2U for one queue of ideal replicas.",
             (
                 _of_pool("pool_service_gap", "{{pool}} gap"),
-                _of_pool("pool_service_gap_bound", "{{pool}} bound"),
+                _of_pool("pool_service_gap_bound_seen", "{{pool}} bound"),
+                _of_pool("pool_service_gap_bound", "{{pool}} bound, a priori"),
                 _of_pool("pool_paper_bound", "{{pool}} 2U"),
             ),
         ),

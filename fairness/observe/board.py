@@ -32,6 +32,7 @@ from fairness.observe.observation import (
     ReplicaRow,
     facts_from_json,
 )
+from fairness.observe.stated_bound import Sizes
 from fairness.store.connection import SCHEMA
 from fairness.store.contract import GroupState, QueueSettings
 from fairness.store.link import StoreLink
@@ -159,7 +160,10 @@ class Board:
     async def _summary(self, redis: Redis) -> Summary:
         first = _Binary(redis)
         first.add("TIME")
-        pool_fields = ("policy", "virtual_time", "output_average", "output_error")
+        pool_fields = (
+            *("policy", "virtual_time", "output_average", "output_error"),
+            *("largest", "most", "servers"),
+        )
         first.add("HMGET", self._key("pool"), *pool_fields)
         first.add("ZCARD", self._key("arrivals"))
         first.add("ZRANGE", self._key("arrivals"), 0, 0)
@@ -180,7 +184,7 @@ class Board:
         if gone := set(facts).difference(name for name, _ in _pairs(heard)):
             second.add("HDEL", self._key("facts"), *gone)
         *running, record = (await second.run())[: len(live) + 1]
-        policy, virtual_time, average, error = pool
+        policy, virtual_time, average, error, largest, most, servers = pool
         queued = now if record is None else REQUEST.unpack_from(record)[-1]
         return Summary(
             at_ms=now,
@@ -190,6 +194,7 @@ class Board:
             oldest_wait_ms=max(0, now - int(queued)),
             prediction=float(average or 0),
             prediction_error=float(error or 0),
+            sizes=Sizes(float(largest or 0), int(float(most or 0)), int(float(servers or 0))),
             replicas=tuple(
                 _replica(name.decode(), offers[name], leases, facts.get(name))
                 for name, leases in zip(live, running, strict=True)

@@ -18,6 +18,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from fairness.classes import PREFIX as CLASS
 from fairness.groups import groups_within, parent_of_group
 from fairness.observe.observation import (
     ClientRow,
@@ -27,7 +28,7 @@ from fairness.observe.observation import (
     Rates,
     ReplicaRow,
 )
-from fairness.observe.stated_bound import Bounds, bounds_of
+from fairness.observe.stated_bound import Bounds, Sizes, bounds_of, seen_bound
 from fairness.policy import VTC
 from fairness.store.contract import ClientState, GroupState, QueueSettings
 
@@ -46,6 +47,7 @@ class Summary:
     prediction: float
     prediction_error: float
     replicas: tuple[ReplicaRow, ...] = ()
+    sizes: Sizes = Sizes()  # noqa: RUF009 (a frozen value)
 
 
 Totals = tuple[float, int, int, int]
@@ -179,6 +181,8 @@ class Comparison:
 
     def _line_up(self, node: str, parent: str, counter: float) -> None:
         self.look.nodes[node] = (parent, counter)
+        if node.startswith(CLASS):  # classes go in strict order, their counters need not be level
+            return
         self._window.heed(node, parent, counter)
         stood = self._before.nodes.get(node)
         if stood is not None and stood[0] == parent:
@@ -206,8 +210,9 @@ class Comparison:
         known = [weights[name] for name in self.backlogged if name in weights]
         known += [group.weight for group in groups if group.waiting]
         told = [replica.facts for replica in summary.replicas]
-        bounds = Bounds()
+        bounds, seen = Bounds(), None
         if summary.policy == VTC.name:  # under others nothing is promised
+            seen = seen_bound(summary.sizes, settings.burst)
             bounds = bounds_of(told, settings, min(known, default=1.0), summary.prediction)
         rows, others = self._client_rows(weights)
         return Observation(
@@ -229,6 +234,7 @@ class Comparison:
             gap=max(gaps, default=None),
             bound=bounds.stated,
             paper_bound=bounds.paper,
+            bound_seen=_least(seen, bounds.stated),
             jain=jain,
             jain_ms=summary.at_ms - since_ms,
             replicas=summary.replicas,
@@ -276,6 +282,11 @@ class Comparison:
         ]
         most = ((row.rates.service_per_s, row.waiting, i) for i, row in enumerate(rows))
         return tuple(rows[i] for *_, i in heapq.nlargest(self._top, most))
+
+
+def _least(*bounds: float | None) -> float | None:
+    """The smallest that is known."""
+    return min((bound for bound in bounds if bound is not None), default=None)
 
 
 def _totals(state: ClientState) -> Totals:

@@ -42,6 +42,7 @@ class Point:
     bound: float | None
     jain: float | None
     clients: dict[str, ClientPoint] = field(default_factory=dict)
+    bound_seen: float | None = None
 
     @classmethod
     def of(cls, seen: Observation) -> Point:
@@ -59,6 +60,7 @@ class Point:
             rates=seen.rates,
             gap=seen.gap,
             bound=seen.bound,
+            bound_seen=seen.bound_seen,
             jain=seen.jain,
             clients={
                 row.client: ClientPoint(row.rates.service_per_s, row.waiting, row.counter)
@@ -121,6 +123,7 @@ def joined(points: Sequence[Point]) -> Point:
         rates=rates,
         gap=max((point.gap for point in points if point.gap is not None), default=None),
         bound=last.bound,
+        bound_seen=last.bound_seen,
         jain=min((point.jain for point in points if point.jain is not None), default=None),
         clients=_clients(points, length),
     )

@@ -120,6 +120,8 @@ class Observation:
     or groups) and were backlogged at this look and the last; None: fewer than two were.
     bound: what the gap cannot exceed (`stated_bound.py`); None while a replica's facts are unknown,
     and under other policies than VTC.
+    bound_seen: the same by the requests that did come: as a rule much smaller. None before anything
+    was granted.
     paper_bound: the paper's 2U for the same replicas; None where the size of a cache is unknown.
     jain: Jain's index of what those received, by weight, that were backlogged at every look of the
     last `jain_ms`; of several groups the lowest; None: fewer than two were.
@@ -152,6 +154,7 @@ class Observation:
     clients: tuple[ClientRow, ...] = ()
     others: Others = Others()
     groups: tuple[GroupRow, ...] = ()
+    bound_seen: float | None = None
 
     def to_json(self) -> bytes:
         """Compact JSON; the names of the fields are those here."""

@@ -261,6 +261,10 @@ class MemoryPool:
             if name != ROOT
         ]
 
+    def sizes(self) -> tuple[float, int]:
+        """The largest charge of one lease, by weight; the most leases that one node held."""
+        return self._tree.largest, self._tree.most
+
     def leftovers(self) -> dict[str, int]:
         """How much is kept of requests that have not ended; all zero when the pool is idle."""
         return {
@@ -717,7 +721,9 @@ class MemoryPool:
         entry.charged, entry.reserved, entry.used = charged, reserved, Usage()
         self._leases.setdefault(replica, set()).add(entry.id)
         self._leased[entry.lease] = entry
-        self._tree.add_running(self._tree.client(entry.client), 1)
+        client = self._tree.client(entry.client)
+        self._tree.add_running(client, 1)
+        self._tree.note_charge(client, charged, entry.weight)
 
     def _see(self, entry: _Request) -> None:
         self._unseen_order.discard(entry.id)
@@ -729,6 +735,7 @@ class MemoryPool:
             self._tree.add_service(client, charged - entry.charged, entry.weight)
         self._count_usage(client, entry.price, usage, entry.used)
         entry.used, entry.charged = usage, charged
+        self._tree.note_charge(client, charged, entry.weight)
 
     def _count_usage(self, client: Client, price: float, new: Usage, old: Usage) -> None:
         more = Used(

@@ -67,6 +67,9 @@ class Tree:
         self.turns = ClassTurns(classes, self._waits)
         self.servers = 0  # live replicas, as of the last heartbeat
         self.lifts = True  # what the policy in force says
+        # For the bound on the gap (fairness/observe/stated_bound.py):
+        self.most = 0  # leases that one node held at once
+        self.largest = 0.0  # charge of one lease, by the weight of any node that pays it
         self.clients: dict[str, Client] = {}
         self.root = GroupNode(ROOT, ROOT, LowestFirst(self._key_of))
         self.groups = {ROOT: self.root}
@@ -191,6 +194,13 @@ class Tree:
         """So many more leases of it, or fewer."""
         for each in self.with_groups(node):
             each.running += count
+            self.most = max(self.most, each.running)
+
+    def note_charge(self, client: Client, charged: float, weight: float) -> None:
+        """A lease of this client is charged so much in all by now."""
+        for node in self.with_groups(client):
+            share = node.weight if isinstance(node, GroupNode) else weight
+            self.largest = max(self.largest, charged / share)
 
     def next_client(self) -> str | None:
         """Whose turn is it?"""

@@ -45,7 +45,7 @@ def columns(points: Sequence[Point], most: int = CLIENTS) -> dict[str, Any]:
         "policy": points[-1].policy if points else None,
         **{
             name: [_short(getattr(point, name)) for point in points]
-            for name in ("waiting", "running", "backlogged", "gap", "bound", "jain")
+            for name in ("waiting", "running", "backlogged", "gap", "bound", "bound_seen", "jain")
         },
         **{
             name: [_short(getattr(point.rates, name)) for point in points]

@@ -40,7 +40,9 @@ async def stage(valkey_url: str) -> AsyncIterator[Played]:
 
 @pytest_asyncio.fixture
 async def http(stage: Played) -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(base_url=stage.url, timeout=60) as http:
+    async with httpx.AsyncClient(
+        base_url=stage.url, timeout=60, limits=httpx.Limits(max_connections=None)
+    ) as http:
         yield http
 
 
@@ -195,6 +197,29 @@ async def test_events_come_live_and_end_with_the_session(
     async with asyncio.timeout(20):
         while len(stage.live.feed):
             await asyncio.sleep(0.05)
+
+
+async def test_a_hundred_open_pages_end_when_their_router_is_to_end(
+    stage: Played, http: httpx.AsyncClient
+) -> None:
+    """Ray Serve waits for them before it tells a router to stop (`router.leaving`)."""
+    stage.flood(FLOODS)
+    await log_in(http)
+    url = f"/dashboard/admin/live/events?pool={POOL}"
+
+    async def frames() -> list[str]:
+        async with http.stream("GET", url) as stream:
+            return [line async for line in stream.aiter_lines() if line.startswith("data: ")]
+
+    async with asyncio.timeout(120):
+        pages = [asyncio.create_task(frames()) for _ in range(100)]
+        while len(stage.live.feed) < 100:
+            await asyncio.sleep(0.05)
+        stage.live.feed.close()
+        told = await asyncio.gather(*pages)
+    assert len(told) == 100
+    assert len(stage.live.feed) == 0
+    assert (await http.get("/dashboard/session")).status_code == 200  # it was not that
 
 
 async def test_what_a_page_opened_now_is_told(stage: Played, http: httpx.AsyncClient) -> None:

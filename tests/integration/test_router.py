@@ -25,6 +25,7 @@ from fairness.store.connection import connect
 from fairness.store.contract import Call, QueueSettings, Sender, Usage
 from fairness.store.locate import LocatedQueue
 from fairness.store.redis_store import RedisQueue
+from fairness.store.settings import StoreSettings
 from fairness.trunk.window import DOWNLOAD
 from router.app import Limits, RouterApp
 from router.clients import Client, Clients, Group, hash_key
@@ -39,6 +40,9 @@ pytestmark = pytest.mark.integration
 
 SILENCE_S = 2.0
 SETTINGS = QueueSettings(sender_ttl_ms=4000)
+# Where a busy event loop must not pass for a dead replica, router or store:
+PATIENT_MS = 300_000
+PATIENT = QueueSettings(sender_ttl_ms=PATIENT_MS, grant_ttl_ms=PATIENT_MS)
 IMPATIENT = Limits(max_wait_s=0.5)
 CHAT = {"model": "tiny", "messages": []}
 
@@ -46,11 +50,11 @@ CHAT = {"model": "tiny", "messages": []}
 class Replica(TrunkReplica):
     """Offers credits and settles what it was granted."""
 
-    def __init__(self, redis: Redis, name: str, handler: Handler) -> None:
+    def __init__(self, redis: Redis, name: str, handler: Handler, settings: QueueSettings) -> None:
         super().__init__(name, self._answer)
         self.sender = Sender("replica", name)
         self.headers: list[dict[str, str]] = []
-        self._queue = RedisQueue(redis, "tiny", SETTINGS)
+        self._queue = RedisQueue(redis, "tiny", settings)
         self._handler = handler
         self._version = 0
 
@@ -98,8 +102,9 @@ async def hangs(request: Request) -> None:
 class Setup:
     """A router on a fresh store."""
 
-    def __init__(self, redis: Redis, turns: Turns, app: RouterApp) -> None:
+    def __init__(self, redis: Redis, turns: Turns, app: RouterApp, settings: QueueSettings) -> None:
         self.redis = redis
+        self.settings = settings
         self.turns = turns
         self.app = app
         self.http = httpx.AsyncClient(
@@ -113,7 +118,7 @@ class Setup:
 
     async def seen(self, replicas: int) -> None:
         """Wait until the router knows that many replicas."""
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             while len(self.turns.replicas) < replicas:
                 await asyncio.sleep(0.01)
 
@@ -124,25 +129,45 @@ class Setup:
         return 0, 0
 
 
-@pytest_asyncio.fixture
-async def setup(server_url: str) -> AsyncIterator[Setup]:
-    redis = connect(server_url)
-    queue = await LocatedQueue.open(server_url, "tiny", SETTINGS)
-    turns = Turns("router-1", queue, QueueLimits(requests_per_client=3), SETTINGS)
+@contextlib.asynccontextmanager
+async def router_on(
+    url: str, settings: QueueSettings, store: StoreSettings
+) -> AsyncIterator[Setup]:
+    redis = connect(url)
+    queue = await LocatedQueue.open(store, "tiny", settings)
+    turns = Turns("router-1", queue, QueueLimits(requests_per_client=3), settings)
     alice = Client("alice", 2.0, (Group("acme", 3.0), Group("acme/ml")))
     clients = Clients([(hash_key("sk-1"), alice)])
     trunks = Trunks(lambda: KEY)
-    app = RouterApp("router-1", clients, {"tiny": turns}, trunks, lambda: KEY, 15.0, Limits())
+    grant_ttl_s = settings.grant_ttl_ms / 1000
+    app = RouterApp(
+        "router-1", clients, {"tiny": turns}, trunks, lambda: KEY, grant_ttl_s, Limits()
+    )
     turns.start()
-    yield Setup(redis, turns, app)
+    yield Setup(redis, turns, app, settings)
     await turns.stop()
     await trunks.close()
     await redis.aclose()
 
 
+@pytest_asyncio.fixture
+async def setup(server_url: str) -> AsyncIterator[Setup]:
+    async with router_on(server_url, SETTINGS, StoreSettings(server_url)) as made:
+        yield made
+
+
+@pytest_asyncio.fixture
+async def patient(server_url: str) -> AsyncIterator[Setup]:
+    """The same, whatever the machine is busy with."""
+    limit_s = PATIENT_MS / 1000
+    store = StoreSettings(server_url, connect_timeout_s=limit_s, call_timeout_s=limit_s)
+    async with router_on(server_url, PATIENT, store) as made:
+        yield made
+
+
 @contextlib.asynccontextmanager
 async def replica(setup: Setup, name: str, handler: Handler, limit: int) -> AsyncIterator[Replica]:
-    replica = Replica(setup.redis, name, handler)
+    replica = Replica(setup.redis, name, handler, setup.settings)
     await replica.start()
     await replica.offer(limit)
     try:
@@ -242,7 +267,7 @@ async def test_an_error_of_the_model_passes_with_its_status_and_body(setup: Setu
     assert (answer.status_code, answer.json()["error"]["message"]) == (404, "no such adapter")
 
 
-async def test_a_refused_grant_is_asked_for_again(setup: Setup) -> None:
+async def test_a_refused_grant_is_asked_for_again(patient: Setup) -> None:
     refusals = iter([True, False])
 
     async def refuses_once(request: Request) -> None:
@@ -251,8 +276,16 @@ async def test_a_refused_grant_is_asked_for_again(setup: Setup) -> None:
         else:
             await fine(request)
 
-    async with replica(setup, "replica-1", refuses_once, 2):
-        assert (await setup.ask()).status_code == 200
+    async with replica(patient, "replica-1", refuses_once, 2) as one:
+        await patient.seen(replicas=1)
+        asked = asyncio.create_task(patient.ask())
+        while not asked.done():
+            # Whether the router's word comes first or the replica's: who refused a grant gets
+            # another only after it has offered again.
+            await one.offer(2)
+            await asyncio.sleep(0.01)
+        assert (await asked).status_code == 200
+        assert len(one.tokens) == 2
 
 
 async def test_a_connection_lost_before_the_answer_is_asked_again_elsewhere(setup: Setup) -> None:
@@ -422,16 +455,18 @@ async def served(app: RouterApp) -> AsyncIterator[str]:
         await serving
 
 
-async def test_a_thousand_open_streams_lose_no_byte(setup: Setup) -> None:
+async def test_a_thousand_open_streams_lose_no_byte(patient: Setup) -> None:
     """All are open at the same time, then speak in turns; each says something of its own."""
-    open_now, all_open = 0, asyncio.Event()
+    open_now, all_open, connected = 0, asyncio.Event(), asyncio.Event()
 
     def chunk(who: str, number: int) -> bytes:
         return f"data: {who} says {number}\n\n".encode()
 
     async def speaks(request: Request) -> None:
         nonlocal open_now
-        assert request.lease is not None
+        if not connected.is_set():
+            connected.set()
+            return await fine(request)
         who = request.headers["x-request-id"]
         await request.start()
         await request.write(chunk(who, 0))
@@ -452,15 +487,17 @@ async def test_a_thousand_open_streams_lose_no_byte(setup: Setup) -> None:
         assert received == b"".join(chunk(who, number) for number in range(CHUNKS))
         return who
 
-    setup.app.limits = Limits()
-    setup.turns.limits = QueueLimits()
+    patient.app.limits = Limits()
+    patient.turns.limits = QueueLimits()
     connector = aiohttp.TCPConnector(limit=0)
+    no_limit = aiohttp.ClientTimeout(total=None, sock_connect=None)
     async with (
-        replica(setup, "replica-1", speaks, STREAMS) as one,
-        served(setup.app) as url,
-        aiohttp.ClientSession(connector=connector) as http,
+        replica(patient, "replica-1", speaks, STREAMS + 1) as one,
+        served(patient.app) as url,
+        aiohttp.ClientSession(connector=connector, timeout=no_limit) as http,
     ):
-        await setup.seen(replicas=1)
+        await patient.seen(replicas=1)
+        await patient.ask()  # connects: has a time limit, which a thousand at once may exceed
         path = f"{url}/v1/chat/completions"
         heard = await asyncio.gather(*(listen(http, path) for _ in range(STREAMS)))
         assert len(set(heard)) == STREAMS

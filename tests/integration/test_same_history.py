@@ -341,6 +341,8 @@ class Both(RuleBasedStateMachine):
         assert self.memory.clients() == real
         of_groups = self.loop.run_until_complete(self.store.groups())
         assert self.memory.groups() == of_groups
+        sizes = self.loop.run_until_complete(self.redis.hmget(f"{PREFIX}pool", ["largest", "most"]))
+        assert tuple(float(size or 0) for size in sizes) == self.memory.sizes()
         meters = self.loop.run_until_complete(stored_meters(self.redis))
         ours = telling(self.memory.meters.meters, self.clock)
         assert ours == telling(meters, self.clock)

@@ -118,8 +118,20 @@ end
 local function add_running(node, count)
   while node ~= pool do
     node.running = node.running + count
+    if node.running > pool.most then pool.most = node.running end
     node.changed = true
     node = parent_of(node)
+  end
+end
+
+-- What the bound on the gap is made of (fairness/observe/stated_bound.py): `most` leases that one node
+-- held at once, and the `largest` charge of one lease, by the weight of any node that pays it.
+local function note_charge(client, charged, weight)
+  pool.largest = math.max(pool.largest, charged / weight)
+  local group = parent_of(client)
+  while group ~= pool do
+    pool.largest = math.max(pool.largest, charged / group.weight)
+    group = parent_of(group)
   end
 end
 
@@ -239,6 +251,7 @@ local function hold(client, request, replica, attempt, charged, reserved)
   request.changed = true
   plain_set('leases', replica):add(request.id, true)
   add_running(client, 1)
+  note_charge(client, charged, request.weight)
 end
 
 -- Its replica has seen it.
@@ -262,6 +275,7 @@ local function set_charge(client, request, input, cached, output, charged)
               service_of(request.price, input, cached, output)
                 - service_of(request.price, request.input, request.cached, request.output))
   set_totals(request, input, cached, output, charged)
+  note_charge(client, charged, request.weight)
 end
 
 -- The lease is over; its request is not (requeue) or is (and then `over`).

@@ -20,7 +20,7 @@
 -- key                  type    what
 -- ..:pool              hash    seq, virtual_time, last_left, tokens_per_byte, output_average,
 --                              output_error, outputs_seen, policy, policy_version, longest, swept, servers,
---                              oldest_day, shadow_since, owed (classes.lua)
+--                              oldest_day, shadow_since, owed (classes.lua), largest, most (moves.lua)
 -- ..:reasons           set     why the policy was set, each heeded once
 -- ..:clients           hash    client -> record: counter, what waits, runs and was used; for good
 -- ..:groups            hash    group -> record; for good
@@ -79,8 +79,8 @@ local function text(number) return string.format('%.17g', number) end
 
 -- The pool's few numbers are read once a call and written once, at its end.
 local POOL_FIELDS = {'seq', 'virtual_time', 'last_left', 'tokens_per_byte', 'output_average', 'output_error', 'outputs_seen', 'policy',
-                     'policy_version', 'longest', 'swept', 'servers', 'oldest_day', 'shadow_since', 'owed'}
-local POOL_DEFAULTS = {seq = 0, virtual_time = 0, tokens_per_byte = 0.25, output_average = 0, output_error = 0, outputs_seen = 0, policy = 'vtc', policy_version = 0, servers = 0}
+                     'policy_version', 'longest', 'swept', 'servers', 'oldest_day', 'shadow_since', 'owed', 'largest', 'most'}
+local POOL_DEFAULTS = {seq = 0, virtual_time = 0, tokens_per_byte = 0.25, output_average = 0, output_error = 0, outputs_seen = 0, policy = 'vtc', policy_version = 0, servers = 0, largest = 0, most = 0}
 local pool, pool_as_read = {}, {} -- as read: or written since
 for i, value in ipairs(call('HMGET', POOL, unpack(POOL_FIELDS))) do
   local field = POOL_FIELDS[i]

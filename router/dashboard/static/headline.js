@@ -8,8 +8,10 @@ export function verdict(seen) {
     const why = seen.waiting || seen.running ? "fewer than two clients compete" : "nobody asks for anything";
     return { word: seen.running || seen.waiting ? "Free" : "Idle", state: "good", why };
   }
-  if (seen.bound === null) return { word: "Fair?", state: "wait", why: `the gap is ${short(seen.gap)}; the bound is not known yet` };
-  if (seen.gap <= seen.bound) return { word: "Fair", state: "good", why: `gap ${short(seen.gap)} of at most ${short(seen.bound)}` };
+  const bound = seen.bound_seen ?? seen.bound;
+  if (bound === null) return { word: "Fair?", state: "wait", why: `the gap is ${short(seen.gap)}; the bound is not known yet` };
+  if (seen.gap <= bound) return { word: "Fair", state: "good", why: `gap ${short(seen.gap)} of at most ${short(bound)}` };
+  if (seen.bound === null || seen.gap <= seen.bound) return { word: "Fair?", state: "wait", why: `gap ${short(seen.gap)}: more than the ${short(bound)} that requests so far explain` };
   return { word: "Out of bound", state: "bad", why: `gap ${short(seen.gap)}, bound ${short(seen.bound)}` };
 }
 
@@ -33,7 +35,8 @@ export function headline() {
     text(fair.big, word);
     fair.element.dataset.state = state;
     text(fair.small, why);
-    meter.set(seen.bound ? (seen.gap ?? 0) / seen.bound : 0);
+    const bound = seen.bound_seen ?? seen.bound;
+    meter.set(bound ? (seen.gap ?? 0) / bound : 0);
     text(even.big, seen.jain === null ? "–" : seen.jain.toFixed(3));
     text(even.small, seen.jain === null ? "1 when all that wait receive alike" : `over the last ${duration(seen.jain_ms)}`);
     text(rate.big, `${short(seen.rates.service_per_s)}/s`);

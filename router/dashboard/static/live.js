@@ -2,7 +2,7 @@
 import { admin, leave, session, written } from "./api.js";
 
 export const SPANS = { "15m": 900e3, "1h": 3600e3, "24h": 86400e3 };
-const COLUMNS = ["waiting", "running", "backlogged", "gap", "bound", "jain", "service_per_s", "input_per_s", "output_per_s"];
+const COLUMNS = ["waiting", "running", "backlogged", "gap", "bound", "bound_seen", "jain", "service_per_s", "input_per_s", "output_per_s"];
 const FIELDS = ["service_per_s", "waiting", "counter"];
 const SHOWN = 8; // clients with a colour of their own
 const KEPT = 60; // clients with columns

@@ -61,12 +61,12 @@ export function overview({ live }) {
       at: live.at,
       lines: [
         { name: "gap", color: "--accent", values: live.gap.map((value) => (value === null ? null : Math.max(1, value))) },
-        { name: "bound", color: "--warn", values: live.bound, dash: true },
+        { name: "bound", color: "--warn", values: live.bound.map((value, at) => live.bound_seen[at] ?? value), dash: true },
       ],
       format: short,
       log: true,
     }),
-    said: () => `The largest gap over time; now ${short(live.gap.at(-1))} of ${short(live.bound.at(-1))}.`,
+    said: () => `The largest gap over time; now ${short(live.gap.at(-1))} of ${short(live.bound_seen.at(-1) ?? live.bound.at(-1))}.`,
   });
 
   const charts = [shares, waiting, spread, gap];
