@@ -31,6 +31,8 @@ WORKER_CPUS = 3
 ROUTER_CPUS = 2
 SLOT = "slot"
 OBJECTS_BYTES = 100_000_000
+# Ray's processes end when they have been without a head for so long; the default is 60 s.
+WITHOUT_HEAD_S = 600
 DEPLOY_S = 120.0
 
 
@@ -66,6 +68,7 @@ class NodesApplication(Application):
                 Path(sys.executable).with_name("fairlane-haproxy")
             ),
             "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+            "RAY_gcs_rpc_server_reconnect_timeout_s": str(WITHOUT_HEAD_S),
         }  # fmt: skip
         self._control = {"RAY_REDIS_ADDRESS": f"{control.host}:{control.port}"}
 
