@@ -165,6 +165,7 @@ async def play(
             usual_load(stop_s) + scenario.extra(WARM_S),
             stop_s + DEADLINE_S + 1,
             model=pool.name,
+            allow_remote=scenario.setting == "nodes",  # namespaces of this machine
         )
     )
     try:
