@@ -2,8 +2,8 @@
 
 Ray Serve starts HAProxy with a file it has just written. Four things in it have no setting:
 metrics and statistics listen on every address, the socket that commands HAProxy is open to every
-user of the machine, whoever connects may be as slow with his headers as he likes, and a router whose
-node lost its power, or a client that did, is waited for until the kernel gives up, or for ever.
+user of the machine, whoever connects may be as slow with his headers as he likes, and a router or
+client that vanished without a word is waited for until the kernel gives up, or for ever.
 `RAY_SERVE_HAPROXY_BINARY_PATH` names the program that Ray starts, so it can be this one: it mends
 the file and becomes HAProxy, in the same process. A file that does not look as expected (of another
 release of Ray) is refused: better no ingress than an open one.
@@ -30,8 +30,8 @@ _STATS = re.compile(r"^(listen stats\n +bind )\S*:(\d+)$", re.MULTILINE)
 _DEFAULTS = re.compile(r"^defaults$", re.MULTILINE)
 _SOCKET = re.compile(r"^( +stats socket \S+ mode) \d+ ", re.MULTILINE)
 _TIMEOUT = "timeout http-request "
-# TCP asks who is silent for 10 s, and gives up after four questions without an answer: 30 s. What was
-# sent and not confirmed is given up as soon. A router that only thinks answers, as its kernel does.
+# TCP asks who is silent for 10 s, and gives up after four questions without an answer: 30 s. What
+# was sent and not confirmed is given up as soon. A router that only thinks answers: its kernel does.
 _KEEPALIVE = """    option clitcpka
     clitcpka-idle 10s
     clitcpka-intvl 5s

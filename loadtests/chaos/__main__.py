@@ -18,6 +18,9 @@ on for --seconds after the fault has ended. Bars (exit status 1 if one is missed
 The last two hold for the counters of the queue and for /admin/usage, each by itself: the larger one
 is shown.
 
+The faults of whole nodes (cut-node, kill-node, kill-head) are played on three Ray nodes in
+namespaces of this machine, which takes Linux, root and `ip`; without those they are left out.
+
 One application serves all scenarios of its kind, one after the other; after a missed bar the next
 scenario gets a new one. Takes two minutes a scenario, and one and a half an application. The last
 line of the output is JSON. Logs, and what happened to each request, lie in .local/chaos.
