@@ -31,7 +31,7 @@ _DEFAULTS = re.compile(r"^defaults$", re.MULTILINE)
 _SOCKET = re.compile(r"^( +stats socket \S+ mode) \d+ ", re.MULTILINE)
 _TIMEOUT = "timeout http-request "
 # TCP asks who is silent for 10 s, and gives up after four questions without an answer: 30 s. What
-# was sent and not confirmed is given up as soon. A router that only thinks answers: its kernel does.
+# was sent and not confirmed is given up as soon. A router that thinks answers: its kernel does.
 _KEEPALIVE = """    option clitcpka
     clitcpka-idle 10s
     clitcpka-intvl 5s
