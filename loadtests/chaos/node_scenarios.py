@@ -62,7 +62,6 @@ NODE_SCENARIOS = (
         fault_s=CUT_S,
         setting="nodes",
         cuts=True,
-        may_forget=True,
         goes_on=True,
         heals=True,
     ),
