@@ -13,8 +13,8 @@ from ray.serve import Application
 from ray.serve.llm import LLMConfig, build_llm_deployment
 
 from deployments.config import EMBEDDED, AppConfig, PoolConfig, TracingConfig, home
-from deployments.embedded_store import EmbeddedStore
 from deployments.live import live_settings
+from deployments.one_node import OneNodeStore
 from deployments.tiny_model import ensure_tiny_model
 from fairness.store.settings import StoreSettings
 from replicas.neighbours import NeighbourSettings
@@ -39,7 +39,7 @@ def _store(config: AppConfig) -> StoreSettings:
     settings = config.store.settings()
     if settings.url != EMBEDDED:
         return settings
-    deployment = serve.deployment(EmbeddedStore).options(
+    deployment = serve.deployment(OneNodeStore).options(
         name="Store",
         num_replicas=1,
         max_ongoing_requests=1000,

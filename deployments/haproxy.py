@@ -1,8 +1,9 @@
 """`fairlane-haproxy`: HAProxy as Ray Serve runs it, less what strangers should not reach.
 
-Ray Serve starts HAProxy with a file it has just written. Three things in it have no setting:
+Ray Serve starts HAProxy with a file it has just written. Four things in it have no setting:
 metrics and statistics listen on every address, the socket that commands HAProxy is open to every
-user of the machine, and whoever connects may be as slow with his headers as he likes.
+user of the machine, whoever connects may be as slow with his headers as he likes, and a router or
+client that vanished without a word is waited for until the kernel gives up, or for ever.
 `RAY_SERVE_HAPROXY_BINARY_PATH` names the program that Ray starts, so it can be this one: it mends
 the file and becomes HAProxy, in the same process. A file that does not look as expected (of another
 release of Ray) is refused: better no ingress than an open one.
@@ -29,6 +30,17 @@ _STATS = re.compile(r"^(listen stats\n +bind )\S*:(\d+)$", re.MULTILINE)
 _DEFAULTS = re.compile(r"^defaults$", re.MULTILINE)
 _SOCKET = re.compile(r"^( +stats socket \S+ mode) \d+ ", re.MULTILINE)
 _TIMEOUT = "timeout http-request "
+# TCP asks who is silent for 10 s, and gives up after four questions without an answer: 30 s. What
+# was sent and not confirmed is given up as soon. A router that thinks answers: its kernel does.
+_KEEPALIVE = """    option clitcpka
+    clitcpka-idle 10s
+    clitcpka-intvl 5s
+    clitcpka-cnt 4
+    option srvtcpka
+    srvtcpka-idle 10s
+    srvtcpka-intvl 5s
+    srvtcpka-cnt 4
+    default-server tcp-ut 30s"""
 
 
 class UnknownFileError(ValueError):
@@ -37,8 +49,8 @@ class UnknownFileError(ValueError):
 
 def mended(config: str, metrics_host: str = LOOPBACK) -> str:
     """The file with both ports on loopback (metrics where they are wanted), the socket for its
-    owner alone, and a time limit on headers. Mended twice, it is the same. Raises
-    UnknownFileError."""
+    owner alone, a time limit on headers, and an end for connections to who has vanished. Mended
+    twice, it is the same. Raises UnknownFileError."""
     for port, host in ((_METRICS, metrics_host), (_STATS, LOOPBACK)):
         config, closed = port.subn(rf"\g<1>{host}:\g<2>", config)
         if closed != 1:
@@ -47,9 +59,16 @@ def mended(config: str, metrics_host: str = LOOPBACK) -> str:
     if closed != 1:
         raise UnknownFileError("no `stats socket` to close")
     if _TIMEOUT not in config:
-        config, places = _DEFAULTS.subn(f"defaults\n    {_TIMEOUT}{HEADERS_S}s", config)
-        if places != 1:
-            raise UnknownFileError("no section `defaults`")
+        config = _by_default(config, f"    {_TIMEOUT}{HEADERS_S}s")
+    if _KEEPALIVE not in config:
+        config = _by_default(config, _KEEPALIVE)
+    return config
+
+
+def _by_default(config: str, lines: str) -> str:
+    config, places = _DEFAULTS.subn(f"defaults\n{lines}", config)
+    if places != 1:
+        raise UnknownFileError("no section `defaults`")
     return config
 
 

@@ -18,6 +18,9 @@ on for --seconds after the fault has ended. Bars (exit status 1 if one is missed
 The last two hold for the counters of the queue and for /admin/usage, each by itself: the larger one
 is shown.
 
+The faults of whole nodes (cut-node, kill-node, kill-head) are played on three Ray nodes in
+namespaces of this machine, which takes Linux, root and `ip`; without those they are left out.
+
 One application serves all scenarios of its kind, one after the other; after a missed bar the next
 scenario gets a new one. Takes two minutes a scenario, and one and a half an application. The last
 line of the output is JSON. Logs, and what happened to each request, lie in .local/chaos.
@@ -40,13 +43,17 @@ import redis
 from rich.console import Console
 
 from loadtests.chaos.application import Application, ApplicationFailedError
-from loadtests.chaos.backing import SETTINGS, standing
+from loadtests.chaos.backing import SETTINGS, Backing, standing
+from loadtests.chaos.machines import MachineFailedError, missing
+from loadtests.chaos.node_scenarios import NODE_SCENARIOS
+from loadtests.chaos.nodes import NodesApplication
 from loadtests.chaos.scenarios import SCENARIOS, Scenario, Scene
 from loadtests.chaos.stage import Pool, play
 from loadtests.chaos.store_servers import ServerFailedError
 from loadtests.chaos.verdict import Verdict, summary, table
 
 LOGS = Path(".local/chaos")
+ALL = (*SCENARIOS, *NODE_SCENARIOS)
 SCENARIO_LIMIT_S = 240.0  # beyond the load's own time: deadlines of requests, leaks, recovery
 
 _progress = Console(stderr=True)
@@ -79,9 +86,7 @@ class Harness:
             with contextlib.ExitStack() as stack:
                 _say(f"starting the application ({name})")
                 store = stack.enter_context(standing(setting, self._folder / name))
-                app = Application(
-                    store.config, store.url, self._folder / "home", LOGS / f"{name}.log"
-                )
+                app = self._application(name, store)
                 stack.enter_context(app.running())
                 while waiting:
                     verdict = self._play(waiting[0], Scene(app, store))
@@ -90,17 +95,26 @@ class Harness:
                     if not verdict.passed:
                         break
                 _say("ending the application")
-        except (ApplicationFailedError, ServerFailedError) as error:
+        except (ApplicationFailedError, MachineFailedError, ServerFailedError) as error:
             # It would not start for the others either.
             while waiting:
                 yield Verdict(waiting.pop(0).name, (str(error),))
+
+    def _application(self, name: str, store: Backing) -> Application:
+        home = self._folder / "home"
+        if store.control is not None:
+            return NodesApplication(store.config, store.url, store.control, home, LOGS / name)
+        return Application(store.config, store.url, home, LOGS / f"{name}.log")
 
     def _play(self, scenario: Scenario, scene: Scene) -> Verdict:
         _say(f"{scenario.name}: waiting until the application is whole")
         limit_s = self._after_s + scenario.fault_s + SCENARIO_LIMIT_S
         try:
             return asyncio.run(asyncio.wait_for(self._when_whole(scenario, scene), 2 * limit_s))
-        except (httpx.HTTPError, redis.RedisError, ServerFailedError, TimeoutError) as error:
+        except (
+            httpx.HTTPError, redis.RedisError, ServerFailedError, MachineFailedError,
+            ApplicationFailedError, TimeoutError,
+        ) as error:  # fmt: skip
             return Verdict(scenario.name, (f"could not be played: {error!r}",))
 
     async def _when_whole(self, scenario: Scenario, scene: Scene) -> Verdict:
@@ -140,7 +154,7 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    names = [scenario.name for scenario in SCENARIOS]
+    names = [scenario.name for scenario in ALL]
     parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help="scenarios")
     parser.add_argument("--list", action="store_true", help="name the scenarios and end")
     parser.add_argument(
@@ -156,10 +170,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Play the scenarios; return the exit status."""
     options = _parser().parse_args(arguments)
     if options.list:
-        for scenario in SCENARIOS:
+        for scenario in ALL:
             print(f"{scenario.name:15} {scenario.what}")
         return 0
-    chosen = [s for s in SCENARIOS if options.only is None or s.name in options.only]
+    chosen = [s for s in ALL if options.only is None or s.name in options.only]
+    if options.only is None and (why := missing()):
+        chosen = [s for s in chosen if s.setting != "nodes"]
+        _say(f"without the faults of whole nodes: {why}")
     # Started in the background of a script, SIGINT is ignored, here and in what is started here.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, _interrupt)

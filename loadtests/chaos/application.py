@@ -76,14 +76,17 @@ class Application:
             end_system(self._process)
 
     def _wait_until_ready(self) -> None:
-        assert self._process is not None
         deadline = time.monotonic() + START_S
-        while b"Fairlane is ready" not in self._log.read_bytes():
-            if self._process.poll() is not None or time.monotonic() > deadline:
+        while not self._is_up():
+            ended = self._process is not None and self._process.poll() is not None
+            if ended or time.monotonic() > deadline:
                 raise ApplicationFailedError(
                     f"the application did not start: {_last_words(self._log)} (see {self._log})"
                 )
             time.sleep(0.5)
+
+    def _is_up(self) -> bool:
+        return b"Fairlane is ready" in self._log.read_bytes()
 
     async def oldest(self, name: str) -> ProcessId:
         """The oldest of its processes whose name begins so. Raises ApplicationFailedError."""

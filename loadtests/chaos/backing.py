@@ -4,28 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
+from loadtests.chaos.machines import HOST, switch
+from loadtests.chaos.nodes import config_of_nodes
 from loadtests.chaos.store_servers import SentinelStore, StoreServer
 from loadtests.chaos.wire import Wire
 
 LOCAL = Path(__file__).resolve().parents[2] / "deployments" / "local.yaml"
-SETTINGS = ("single", "sentinel", "fail-closed")
+SETTINGS = ("single", "sentinel", "fail-closed", "nodes")
 
 
 @dataclass(slots=True)
 class Backing:
-    """A running store: one server behind a wire, or Sentinels with two servers."""
+    """A running store: one server behind a wire, or Sentinels with two servers, or one that nodes
+    reach, and beside it the one of Ray's control plane."""
 
     config: Path
     url: str
     single: StoreServer | None = None
     between: Wire | None = None
     sentinels: SentinelStore | None = None
+    control: StoreServer | None = None
 
     @property
     def server(self) -> StoreServer:
@@ -53,6 +57,12 @@ def standing(setting: str, folder: Path) -> Iterator[Backing]:
             asyncio.run(sentinels.start())
             yield Backing(LOCAL, sentinels.url, sentinels=sentinels)
             return
+        if setting == "nodes":
+            stack.enter_context(switch())
+            store, control = (_outside(folder / name, stack) for name in ("store", "control"))
+            config = _written(folder / "nodes.yaml", config_of_nodes(store.url))
+            yield Backing(config, store.url, single=store, control=control)
+            return
         server = StoreServer(folder / "store")
         stack.callback(server.kill)
         server.start()
@@ -71,5 +81,18 @@ def _fail_closed(path: Path, url: str) -> Path:
     content = yaml.safe_load(LOCAL.read_text(encoding="utf-8"))
     for application in content["applications"]:
         application["args"]["store"] = {"url": url, "fail_closed": True}
+    return _written(path, content)
+
+
+def _outside(folder: Path, stack: contextlib.ExitStack) -> StoreServer:
+    """Start a server that the nodes reach."""
+    server = StoreServer(folder, host=HOST)
+    stack.callback(server.kill)
+    server.start()
+    asyncio.run(server.ready())
+    return server
+
+
+def _written(path: Path, content: Mapping[str, object]) -> Path:
     path.write_text(yaml.safe_dump(content), encoding="utf-8")
     return path

@@ -55,8 +55,9 @@ class Scenario:
 
     setting: which application it needs (`backing.SETTINGS`). cuts: connections may break (a router
     dies with those it had). may_forget: the last second of charges may be lost. empties: the store
-    comes back without its data. refuses: what is asked meanwhile must get 503. extra: clients who
-    come with the fault.
+    comes back without its data. refuses: what is asked meanwhile must get 503. goes_on: there must
+    be answers meanwhile. heals: all routers and replicas must be back in the end. extra: clients
+    who come with the fault.
     """
 
     name: str
@@ -68,6 +69,8 @@ class Scenario:
     may_forget: bool = False
     empties: bool = False
     refuses: bool = False
+    goes_on: bool = False
+    heals: bool = False
     extra: Callable[[float], list[Client]] = nobody
     accounts: dict[str, str] = field(default_factory=dict)
 

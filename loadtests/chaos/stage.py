@@ -121,7 +121,8 @@ def usual_load(stop_s: float) -> list[Client]:
 @dataclass(frozen=True, slots=True)
 class Played:
     """A scenario as it went. ``fault`` and ``stop_s`` (when clients ask no more) in seconds of the
-    run; ``before`` and ``after``: what the store had charged each client."""
+    run; ``before`` and ``after``: what the store had charged each client. ``healed``: all routers
+    and replicas are back, where that was asked for."""
 
     report: Report
     fault: tuple[float, float]
@@ -129,6 +130,7 @@ class Played:
     before: Books
     after: Books
     leftovers: Leftovers
+    healed: bool = True
 
 
 def write_records(report: Report, path: Path) -> None:
@@ -163,6 +165,7 @@ async def play(
             usual_load(stop_s) + scenario.extra(WARM_S),
             stop_s + DEADLINE_S + 1,
             model=pool.name,
+            allow_remote=scenario.setting == "nodes",  # namespaces of this machine
         )
     )
     try:
@@ -176,6 +179,10 @@ async def play(
     finally:
         loading.cancel()
         await asyncio.gather(loading, return_exceptions=True)
+    healed = True
+    if scenario.heals:
+        say("the load has ended; waiting until the application is whole")
+        healed = await scene.app.whole(routers=pool.routers, replicas=pool.replicas)
     say("the load has ended; looking for what it left behind")
     leftovers = await _leftovers(scene, pool, time.monotonic() + LEAK_S)
     after = before
@@ -184,7 +191,7 @@ async def play(
     write_records(report, logs / f"{scenario.name}.jsonl")
     zero = report.started_at
     fault = (began - zero, ended - zero)
-    played = Played(report, fault, stop_s, before, after, leftovers)
+    played = Played(report, fault, stop_s, before, after, leftovers, healed)
     return judge(scenario.name, findings(scenario, pool, played))
 
 
@@ -258,4 +265,6 @@ def findings(scenario: Scenario, pool: Pool, played: Played) -> Findings:
         ),
         fault_s=end - start,
         refusals=refusals,
+        goes_on=scenario.goes_on,
+        healed=played.healed,
     )

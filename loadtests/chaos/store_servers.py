@@ -33,7 +33,10 @@ class ServerFailedError(Exception):
 class StoreServer:
     """One Valkey with an append-only file. It keeps its port, also over restarts."""
 
-    def __init__(self, folder: Path, *, replica_of: StoreServer | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, replica_of: StoreServer | None = None, host: str = HOST
+    ) -> None:
+        self.host = host
         self.port = free_port()
         self._folder = folder
         self._replica_of = replica_of
@@ -43,12 +46,12 @@ class StoreServer:
     @property
     def url(self) -> str:
         """Where it listens."""
-        return f"redis://{HOST}:{self.port}/0"
+        return f"redis://{self.host}:{self.port}/0"
 
     def client(self) -> Any:
         """A client for looking into it; every call takes at most two seconds."""
         return redis.Redis(
-            HOST,
+            self.host,
             self.port,
             socket_timeout=2,
             socket_connect_timeout=2,
@@ -61,7 +64,10 @@ class StoreServer:
         if empty:
             shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True, exist_ok=True)
-        options: list[str] = ["--bind", HOST, "--port", str(self.port), "--dir", str(self._folder)]
+        options: list[str] = ["--bind", self.host, "--port", str(self.port)]
+        options += ["--dir", str(self._folder)]
+        if self.host != HOST:  # a network of the harness's own (`machines`)
+            options += ["--protected-mode", "no"]
         options += ["--appendonly", "yes", "--appendfsync", "everysec", "--save", ""]
         options += ["--maxmemory-policy", "noeviction"]
         if self._replica_of is not None:

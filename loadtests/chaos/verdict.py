@@ -22,7 +22,8 @@ FORGOTTEN_S = 1.5
 class Findings:
     """What one scenario showed. audit: of the queue's counters; usage: of the usage by the day.
     tokens_per_s: told to clients; may_forget: the store or a replica
-    failed, and with it the last second of charges; refusals: None where requests may be served."""
+    failed, and with it the last second of charges; refusals: None where requests may be served;
+    goes_on: there must be answers during the fault; healed: what died has been replaced."""
 
     outcomes: Outcomes
     leftovers: Leftovers
@@ -34,6 +35,8 @@ class Findings:
     answered_in_fault: int = 0
     fault_s: float = 0.0
     refusals: Refusals | None = None
+    goes_on: bool = False
+    healed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +61,10 @@ def judge(name: str, found: Findings) -> Verdict:
         missed.append(f"{lost} requests were lost")
     if not found.outcomes.of(Outcome.ANSWERED):
         missed.append("nothing was answered")
+    if found.goes_on and not found.answered_in_fault:
+        missed.append("nothing was answered during the fault")
+    if not found.healed:
+        missed.append("not all routers and replicas came back")
     if found.leftovers:
         missed.append(f"left behind: {found.leftovers}")
     if found.fair_again_s is None:

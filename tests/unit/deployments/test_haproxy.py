@@ -62,6 +62,14 @@ def test_haproxy_takes_the_file(tmp_path: Path) -> None:
     assert "timeout http-request" not in done.stderr
 
 
+def test_who_has_vanished_is_given_up() -> None:
+    defaults = mended(written("127.0.0.1")).partition("\ndefaults\n")[2].partition("\nfrontend")[0]
+    for side in ("cli", "srv"):
+        assert f"option {side}tcpka\n" in defaults
+        assert f"{side}tcpka-cnt 4\n" in defaults
+    assert "default-server tcp-ut 30s" in defaults
+
+
 def test_a_file_of_another_kind_is_refused() -> None:
     config = written("127.0.0.1")
     for strange in (

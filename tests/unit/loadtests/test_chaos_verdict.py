@@ -59,6 +59,8 @@ HUNG = RequestRecord("alice", 1.0, 128, sent=1.0, aborted=True, ended=91.0)
         (found(usage=owing(missing=3)), "usage: 3 tokens were never charged, 0 may be"),
         (found(refusals=Refusals(refused=9, wrong=1)), "1 requests without a store"),
         (found(refusals=Refusals(refused=0, wrong=0)), "nothing was refused"),
+        (found(goes_on=True), "nothing was answered during the fault"),
+        (found(healed=False), "not all routers and replicas came back"),
     ],
 )
 def test_each_bar_can_be_missed(findings: Findings, bar: str) -> None:
@@ -74,6 +76,7 @@ def test_each_bar_can_be_missed(findings: Findings, bar: str) -> None:
         found(fair_again_s=30.0),
         found(audit=owing(missing=150), may_forget=True),
         found(refusals=Refusals(refused=9, wrong=0)),
+        found(goes_on=True, answered_in_fault=1),
     ],
 )
 def test_each_bar_can_be_reached(findings: Findings) -> None:
