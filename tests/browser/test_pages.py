@@ -114,6 +114,9 @@ async def test_numbers_move_while_one_looks(page: Page, stage: Played) -> None:
     headline = await page.js("document.querySelector('.headline .big').textContent")
     assert headline in ("Fair", "Free")
     assert await page.js("document.querySelector('#pulse').dataset.state") == "live"
+    values = "[...document.querySelectorAll('.legend .value')].map(v => v.textContent).join()"
+    legends = await page.js(values)
+    await page.until(f"{values} !== {json.dumps(legends)}")
     shares = await page.js("document.querySelector('.plot').getAttribute('aria-label')")
     assert "alice" in shares  # the chart, in words
     await page.click("details summary")

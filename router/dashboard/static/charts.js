@@ -141,7 +141,8 @@ export class Chart {
   }
 
   label({ at, lines, format }) {
-    const i = this.pointed !== null && this.pointed !== undefined && this.pointed < at.length ? this.pointed : at.length - 1;
+    // Kept, since an item is made once and updated often.
+    this.index = this.pointed !== null && this.pointed !== undefined && this.pointed < at.length ? this.pointed : at.length - 1;
     keyed(this.legend, lines, (line) => line.name, () => {
       const swatch = h("span", { class: "swatch", "aria-hidden": "true" });
       const name = h("span", { class: "name" });
@@ -150,7 +151,7 @@ export class Chart {
       item.update = (line) => {
         swatch.style.background = `var(${line.color})`;
         text(name, line.name);
-        const now = line.values[i];
+        const now = line.values[this.index];
         text(value, now === null || now === undefined ? "–" : format(now));
       };
       return item;
