@@ -16,6 +16,7 @@ import asyncio
 import math
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from operator import itemgetter
 
 from fairness.classes import outermost_of, split_class
 from fairness.groups import ROOT, Group
@@ -172,7 +173,6 @@ class MemoryPool:
         self._leased: dict[str, _Request] = {}  # by lease
         self._load = LowestFirst(self._load_of)
         self._unseen: dict[str, int] = {}
-        self._unseen_order = LowestFirst(self._deadline_of)
         self._settled: dict[str, set[str]] = {}
         self._voids: dict[str, dict[str, tuple[float, float, str] | None]] = {}
         self._ends: dict[str, list[End]] = {}
@@ -535,11 +535,11 @@ class MemoryPool:
             dead = sorted((at, name) for name, at in self._heard[kind].items() if at <= silent)
             for _, name in dead[:SWEEP_SENDERS]:
                 end(name)
-        for _ in range(SWEEP_LIMIT):
-            request = self._unseen_order.lowest()
-            if request is None or self._unseen[request] > self._now.now:
-                break
-            self._take_back(self._requests[request])
+        some_silent = not all(map(self._awaited, self._heard["router"]))
+        for request, until in sorted(self._unseen.items(), key=itemgetter(1, 0))[:SWEEP_LIMIT]:
+            entry = self._requests[request]
+            if until <= self._now.now or (some_silent and not self._awaited(entry.router)):
+                self._take_back(entry)
 
     # --- granting (grant.lua, order.lua, place.lua, predict.lua) ------------------------------
 
@@ -598,7 +598,6 @@ class MemoryPool:
         self._hold(entry, replica, entry.attempt + 1, estimate, reserved)
         self._replicas[replica].granted += 1
         self._unseen[entry.id] = self._now.now + self._settings.grant_ttl_ms
-        self._unseen_order.add(entry.id)
         self._dequeue(entry)
         client = self._tree.client(entry.client)
         self.usage.of(client, self._now.today).waited += max(0, self._now.now - entry.queued)
@@ -631,9 +630,6 @@ class MemoryPool:
 
     def _load_of(self, replica: str) -> tuple[int]:
         return (-self._replicas[replica].credits,)
-
-    def _deadline_of(self, request: str) -> tuple[int]:
-        return (self._unseen[request],)
 
     def _set_policy(self, name: str, version: int) -> None:
         self._policy, self._policy_version = name, version
@@ -726,7 +722,6 @@ class MemoryPool:
         self._tree.note_charge(client, charged, entry.weight)
 
     def _see(self, entry: _Request) -> None:
-        self._unseen_order.discard(entry.id)
         self._unseen.pop(entry.id, None)
 
     def _set_charge(self, entry: _Request, usage: Usage, charged: float) -> None:

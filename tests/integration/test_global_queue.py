@@ -420,11 +420,26 @@ async def test_a_silent_routers_requests_are_dropped(pool: Pool) -> None:
 async def test_a_grant_no_replica_has_seen_is_taken_back(pool: Pool) -> None:
     await pool.offer(limit=1)
     await pool.submit("r1", "alice")
-    for _ in range(5):
-        pool.clock.pass_ms(4_000)
+    for _ in range(6):
+        assert await pool.state("alice") != (0, 0, 0)
+        pool.clock.pass_ms(2_500)
+        await pool.beat()
         await pool.beat(by=REPLICA)
     assert await pool.state("alice") == (0, 0, 0)
     assert (await pool.offer(limit=1)).voided == ("r1.1",)
+
+
+async def test_a_silent_routers_grants_are_taken_back_sooner_than_others(pool: Pool) -> None:
+    """One that is cut off would keep all credits, however many others wait."""
+    await pool.offer(limit=3)
+    await pool.submit("r1", "alice", by=OTHER_ROUTER)
+    await pool.submit("r2", "alice", by=OTHER_ROUTER)
+    await pool.submit("r3", "bob")
+    await pool.report("charge", "r1.1", Usage(10, 0, 5))
+    pool.clock.pass_ms(4_000)
+    await pool.beat()
+    assert (await pool.state("alice"), (await pool.state("bob"))[2]) == ((20, 0, 1), 1)
+    assert (await pool.offer(limit=3)).voided == ("r2.1",)
 
 
 async def test_the_estimate_learns_tokens_per_byte(pool: Pool) -> None:

@@ -17,12 +17,6 @@ local function lease_to(offer, client, request)
   add_service(client, estimate, request.weight)
 end
 
--- Does somebody wait for the answer? (A router that was only slow submits anew.)
-local function awaited(router)
-  local heard = call('ZSCORE', ROUTERS, router)
-  return heard and NOW - tonumber(heard) <= SENDER_TTL / 3 or false
-end
-
 local published = {} -- router -> its grants, made in this call of another
 
 local function grant_all()

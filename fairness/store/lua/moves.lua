@@ -320,3 +320,9 @@ local function describe(list, request)
   list[#list + 1] = groups_of(client)
   list[#list + 1] = explained(request)
 end
+
+-- Does somebody wait for the answer? (A router that was only slow submits anew.)
+local function awaited(router)
+  local heard = call('ZSCORE', ROUTERS, router)
+  return heard and NOW - tonumber(heard) <= SENDER_TTL / 3 or false
+end

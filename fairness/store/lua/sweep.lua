@@ -1,6 +1,7 @@
 -- sweep: end what the dead have left behind. Bounded work a call; sent every second.
 -- A silent replica's leases are settled with what was charged; a silent router's waiting
--- requests are dropped; a grant that no replica has seen in time is taken back. A neighbour leaves
+-- requests are dropped; a grant that no replica has seen in time is taken back, and sooner if its
+-- router is silent, or one that is cut off would keep credits that others wait for. A neighbour leaves
 -- nothing behind but the number of its last call, which is kept while that may still come again.
 --
 -- It looks at whole sets as they are stored, so before each look what has changed is written.
@@ -82,7 +83,9 @@ verbs.sweep = function()
   for _, neighbour in ipairs(call('ZRANGEBYSCORE', NEIGHBOURS, '-inf', NOW - NEIGHBOUR_TTL, 'LIMIT', 0, 4)) do
     forget_sender(NEIGHBOURS, neighbour)
   end
-  for _, id in ipairs(call('ZRANGEBYSCORE', unseen.key, '-inf', NOW, 'LIMIT', 0, SWEEP_LIMIT)) do
-    take_back(requests:get(id))
+  local some_silent = call('ZCOUNT', ROUTERS, '-inf', '(' .. text(NOW - SENDER_TTL / 3)) > 0
+  for _, id in ipairs(call('ZRANGEBYSCORE', unseen.key, '-inf', some_silent and '+inf' or NOW, 'LIMIT', 0, SWEEP_LIMIT)) do
+    local request = requests:get(id)
+    if tonumber(call('ZSCORE', unseen.key, id)) <= NOW or not awaited(request.router) then take_back(request) end
   end
 end
