@@ -54,6 +54,7 @@ lint: env  ## Check style (ruff) and types (mypy).
 docs: env  ## Write what is made of something else: references, schema, dashboard, rules.
 	@$(BIN)/python -m deployments.configuration.reference
 	@$(BIN)/python -m deployments.configuration.metrics_reference
+	@$(BIN)/python -m deployments.configuration.alerts_reference
 	@$(BIN)/python -m deployments.observability.dashboard
 	@$(BIN)/python -m deployments.kubernetes.monitoring
 

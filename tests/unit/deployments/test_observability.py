@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
-from deployments.configuration import metrics_reference
+from deployments.configuration import alerts_reference, metrics_reference
 from deployments.configuration.metrics_reference import PREFIX, all_metrics
 from deployments.observability import dashboard
 from deployments.observability.panels import ROWS
@@ -34,6 +34,12 @@ def expressions() -> list[str]:
 def test_the_page_of_metrics_is_current() -> None:
     page = metrics_reference.PAGE.read_text(encoding="utf-8")
     assert metrics_reference.renewed(page) == page, "run `make docs`"
+
+
+def test_the_page_of_alerts_is_current() -> None:
+    page = alerts_reference.PAGE.read_text(encoding="utf-8")
+    assert alerts_reference.page() == page, "run `make docs`"
+    assert all(f"## {rule['alert']}\n" in page for rule in rules())
 
 
 def test_the_dashboard_is_current() -> None:
