@@ -1,8 +1,8 @@
 """The page of alerts, made of their rules: `docs/alerts.md`.
 
 `python -m deployments.configuration.alerts_reference` (`make docs`) writes it. What to do stands in
-each rule's annotation `runbook`, so that whoever is paged has it in the message; the page is for those
-who read in advance.
+each rule's annotation `runbook`, so that whoever is paged has it in the message; the page is for
+those who read in advance.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ RULES = CHECKOUT / "deployments" / "observability" / "alerts.yaml"
 PAGE = CHECKOUT / "docs" / "alerts.md"
 HEAD = """# Alerts: what each means, and what to do
 
-Made of `deployments/observability/alerts.yaml` by `make docs`. *Critical*: clients are without service,
-or a promise is broken; somebody must come. *Warning*: look at it today. How to load the rules is in
-[observability.md](observability.md).
+Made of `deployments/observability/alerts.yaml` by `make docs`. *Critical*: clients are
+without service, or a promise is broken; somebody must come. *Warning*: look at it today. How to
+load the rules is in [observability.md](observability.md).
 """
 
 
