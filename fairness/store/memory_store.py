@@ -49,7 +49,7 @@ FIRST_TOKENS_PER_BYTE = 0.25
 SWEEP_LIMIT = 100
 SWEEP_SENDERS = 4
 ENDS_KEPT, ENDS_LIMIT = 5000, 500  # as in lua/explain.lua, lua/ends.lua
-NEIGHBOUR_TTL_MS = 3_600_000
+HOUR_MS = 3_600_000  # what is kept of a replica that was swept, and of a neighbour
 
 Publish = Callable[[str, tuple[Grant, ...]], None]
 
@@ -175,6 +175,8 @@ class MemoryPool:
         self._unseen: dict[str, int] = {}
         self._settled: dict[str, set[str]] = {}
         self._voids: dict[str, dict[str, tuple[float, float, str] | None]] = {}
+        self._gone: dict[str, int] = {}  # replica: when it was swept
+        self._swept_leases: dict[str, dict[str, Usage]] = {}  # replica: lease: settled with
         self._ends: dict[str, list[End]] = {}
         self._verbs: dict[Argument, Callable[..., None]] = {
             name.removeprefix("_do_"): getattr(self, name)
@@ -494,6 +496,7 @@ class MemoryPool:
         request, attempt = _split(lease)
         entry = self._requests.get(request)
         waits = entry is not None and entry.replica is None
+        swept = self._swept_leases.get(sender, {}).get(lease, Usage())
         if entry is not None and not (entry.replica == sender and entry.attempt == attempt):
             over = entry.attempt == attempt and (waits or entry.arrived)
             if entry.attempt > attempt or over:
@@ -511,6 +514,7 @@ class MemoryPool:
                 self._tree.join_groups(known, groups)
             entry = self._new_request(request, client, "", weight, 0)
             self._tree.begin(known)
+            self._count_request(known, swept, -1)
         if entry.replica is None:
             self._hold(entry, sender, attempt, 0.0, 0.0)
             if waits:
@@ -518,7 +522,7 @@ class MemoryPool:
         self._voids.get(sender, {}).pop(lease, None)
         self._see(entry)
         entry.arrived = True
-        entry.used = _largest(told, entry.used)
+        entry.used = _largest(_largest(told, swept), entry.used)
         entry.charged = self._service_reserved(entry, entry.used)
 
     def _do_sweep(self) -> None:
@@ -526,13 +530,14 @@ class MemoryPool:
         self.usage.forget_old(self._now.today)
         self.meters.tidy(self._now.now)
         ttl_ms = self._settings.sender_ttl_ms
-        for kind, end, kept_ms in (
-            ("replica", self._sweep_replica, ttl_ms),
-            ("router", self._sweep_router, ttl_ms),
-            ("neighbour", self._sweep_neighbour, NEIGHBOUR_TTL_MS),
+        for since, end, kept_ms in (
+            (self._heard["replica"], self._sweep_replica, ttl_ms),
+            (self._heard["router"], self._sweep_router, ttl_ms),
+            (self._gone, self._forget_replica, HOUR_MS),
+            (self._heard["neighbour"], self._sweep_neighbour, HOUR_MS),
         ):
             silent = self._now.now - kept_ms
-            dead = sorted((at, name) for name, at in self._heard[kind].items() if at <= silent)
+            dead = sorted((at, name) for name, at in since.items() if at <= silent)
             for _, name in dead[:SWEEP_SENDERS]:
                 end(name)
         some_silent = not all(map(self._awaited, self._heard["router"]))
@@ -746,9 +751,9 @@ class MemoryPool:
         client.service += more.service
         self.usage.of(client, self._now.today).add(more)
 
-    def _count_request(self, client: Client, usage: Usage) -> None:
+    def _count_request(self, client: Client, usage: Usage, count: int = 1) -> None:
         if usage.input > 0:
-            self.usage.of(client, self._now.today).requests += 1
+            self.usage.of(client, self._now.today).requests += count
 
     def _settle(self, entry: _Request, usage: Usage) -> None:
         how = "settled" if entry.replica == self._now.sender.name else "lost"
@@ -883,14 +888,24 @@ class MemoryPool:
             self._unseen[request] += away
 
     def _sweep_replica(self, name: str) -> None:
+        left = self._heard["replica"][name] == 0
         self._load.discard(name)
         for request in sorted(self._leases.get(name, ()))[:SWEEP_LIMIT]:
             entry = self._requests[request]
+            if not left:
+                self._swept_leases.setdefault(name, {})[entry.lease] = entry.used
             self._settle(entry, entry.used)
         if name not in self._leases:
-            self._forget_sender("replica", name)
+            del self._heard["replica"][name]
             self._replicas.pop(name, None)
             self._voids.pop(name, None)
+            self._gone[name] = self._now.now - (HOUR_MS if left else 0)
+
+    def _forget_replica(self, name: str) -> None:
+        del self._gone[name]
+        self._swept_leases.pop(name, None)
+        if name not in self._heard["replica"]:
+            self._calls.pop(name, None)
             self._settled.pop(name, None)
 
     def _sweep_router(self, name: str) -> None:

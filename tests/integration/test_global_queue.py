@@ -675,12 +675,77 @@ async def test_a_sender_is_told_of_a_loss_until_it_has_heard(pool: Pool) -> None
     assert not (await pool.call(REPLICA, numbered(9, 8))).lost
 
 
-async def test_a_sender_that_was_swept_is_told_to_resync(pool: Pool) -> None:
-    await pool.call(REPLICA, numbered(1, 0))
+async def test_a_router_that_was_swept_is_told_to_resync(pool: Pool) -> None:
+    await pool.call(OTHER_ROUTER, numbered(1, 0))
     await pool.beat()
-    for _ in range(4):
+    await silent_for(pool, 16_000)
+    assert (await pool.call(OTHER_ROUTER, numbered(2, 1))).lost
+
+
+async def silent_for(pool: Pool, milliseconds: int) -> None:
+    """Only one router is heard of."""
+    for _ in range(milliseconds // 4_000):
         pool.clock.pass_ms(4_000)
         await pool.beat()
+
+
+async def test_a_replica_that_was_cut_off_and_swept_goes_on_where_it_was(pool: Pool) -> None:
+    """What it used alone is charged, once; nothing else is, and each request is counted once."""
+    await pool.offer(limit=4)
+    for name in ("open", "ended", "unseen", "said"):
+        await pool.submit(name, "alice")
+    call = numbered(1, 0)
+    call.charge("open.1", Usage(10, 4, 5))
+    call.charge("ended.1", Usage(10, 0, 1))
+    call.settle("said.1", Usage(1, 0, 1))
+    await pool.call(REPLICA, call)
+    await silent_for(pool, 16_000)
+    assert (await state_of(pool)).replicas == {}
+    assert (await pool.state("alice"))[1:] == (0, 0)
+
+    def report(call: Call) -> Call:
+        call.charge("open.1", Usage(10, 4, 25))
+        call.settle("ended.1", Usage(10, 0, 7))
+        call.settle("unseen.1", Usage(20, 0, 3))
+        return call
+
+    call = report(numbered(2, 0))
+    call.settle("said.1", Usage(1, 0, 1))  # the reply to the first call never came
+    reply = await pool.call(REPLICA, call)
+    assert not reply.lost
+    assert sorted(reply.unknown) == ["ended.1", "open.1", "unseen.1"]
+    call = numbered(3, 2)
+    for lease in reply.unknown:
+        call.resync_lease(lease, "alice", 1, Usage())
+    report(call)
+    for _ in range(2):  # it comes twice
+        assert (await pool.call(REPLICA, call)).unknown == ()
+    assert (await pool.state("alice"))[1:] == (0, 1)
+    await pool.report("settle", "open.1", Usage(10, 4, 30))
+    assert await pool.usage() == {0: Used(4, 41, 4, 41, 37 + 82)}
+    assert (await pool.state("alice"))[0] == 37 + 82
+    assert await pool.leftovers() == []
+
+
+async def test_what_is_kept_of_a_swept_replica_goes_after_an_hour(pool: Pool) -> None:
+    await pool.offer(limit=1)
+    await pool.submit("r1", "alice")
+    call = numbered(1, 0)
+    call.charge("r1.1", Usage(10, 0, 5))
+    await pool.call(REPLICA, call)
+    await silent_for(pool, 16_000)
+    assert not (await pool.call(REPLICA, numbered(2, 1))).lost
+    await silent_for(pool, 16_000)
+    await silent_for(pool, 3_604_000)
+    assert (await pool.call(REPLICA, numbered(3, 2))).lost
+
+
+async def test_nothing_is_kept_of_a_replica_that_left(pool: Pool) -> None:
+    call = numbered(1, 0)
+    call.offer("http://one", 0, 0, 1, 1_000)
+    call.leave()
+    await pool.call(REPLICA, call)
+    await pool.beat()
     assert (await pool.call(REPLICA, numbered(2, 1))).lost
 
 

@@ -27,15 +27,22 @@ verbs.resync_client = function(name, counter)
   parent_of(node).changed = true -- a group whose team is known is known, too
 end
 
+-- What this replica was charged for a lease when it was swept.
+local function swept_totals(lease)
+  local input, cached, output = (call('HGET', key_of('swept', SENDER), lease) or '0 0 0'):match('(%d+) (%d+) (%d+)')
+  return {input = tonumber(input), cached = tonumber(cached), output = tonumber(output)}
+end
+
 -- resync_lease LEASE CLIENT WEIGHT INPUT CACHED OUTPUT [WEIGHT GROUP]..: this replica holds it. A lease known
 -- here takes the larger totals; an unknown one begins, unless a later lease of its request is
 -- known. Of two replicas with the same lease (the grant was lost and made again) the one that
--- has seen it keeps it.
+-- has seen it keeps it. One that was settled when this replica was swept goes on from there.
 verbs.resync_lease = function(lease, name, weight, input, cached, output, ...)
   local id, attempt = split_lease(lease)
   local request = requests:get(id)
   local client = clients:get(request and request.client or name)
   local waits = request and not request.replica
+  local swept = swept_totals(lease)
   if request and not (request.replica == SENDER and request.attempt == attempt) then
     if request.attempt > attempt or (request.attempt == attempt and (waits or request.arrived)) then return end
     if not waits then
@@ -50,6 +57,7 @@ verbs.resync_lease = function(lease, name, weight, input, cached, output, ...)
     if client.waiting == 0 then join_groups(client, ...) end
     request = new_request(id, name, '', tonumber(weight), 0, attempt, 0)
     begin(client)
+    count_request(client, swept.input, -1)
   end
   if not request.replica then
     hold(client, request, SENDER, attempt, 0, 0)
@@ -57,7 +65,8 @@ verbs.resync_lease = function(lease, name, weight, input, cached, output, ...)
   end
   voids_of(SENDER):delete(lease)
   see(request)
-  input, cached = math.max(tonumber(input), request.input), math.max(tonumber(cached), request.cached)
-  output = math.max(tonumber(output), request.output)
+  input = math.max(tonumber(input), request.input, swept.input)
+  cached = math.max(tonumber(cached), request.cached, swept.cached)
+  output = math.max(tonumber(output), request.output, swept.output)
   set_totals(request, input, cached, output, service_of(request.price, input, cached, math.max(output, request.reserved)))
 end

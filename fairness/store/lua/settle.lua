@@ -5,11 +5,11 @@
 -- O(log clients).
 local LEARNING_RATE = 0.05 -- of tokens a byte, which estimates the next prompts; at most one
 
--- One that reached the engine has ended.
-local function count_request(client, input)
+-- One that reached the engine has ended; `count` is -1 if it goes on after all.
+local function count_request(client, input, count)
   if input == 0 then return end
   local used = used_today(client)
-  used.requests = used.requests + 1
+  used.requests = used.requests + (count or 1)
   client.changed = true
 end
 

@@ -37,6 +37,8 @@
 -- ..:ends:ROUTER       list    its explained leases that are over; until it asks, or for ten minutes
 -- ..:routers           zset    router -> time last heard of
 -- ..:replicas          zset    replica -> time last heard of
+-- ..:gone              zset    replica -> time it was swept; for an hour, with what else is kept of it
+-- ..:swept:REPLICA     hash    lease -> tokens it was settled with when the replica was swept
 -- ..:neighbours        zset    replica of another pool -> time last heard of
 --                      What the records say, in the order in which it is asked for:
 -- ..:backlogged        zset    client or group -> counter, those with a waiting request in no group
@@ -50,7 +52,7 @@
 local PREFIX = KEYS[1] .. ':'
 local function key_of(kind, name) return name and PREFIX .. kind .. ':' .. name or PREFIX .. kind end
 local POOL, ROUTERS, REPLICAS, CALLS = key_of('pool'), key_of('routers'), key_of('replicas'), key_of('calls')
-local NEIGHBOURS = key_of('neighbours')
+local NEIGHBOURS, GONE = key_of('neighbours'), key_of('gone')
 
 -- ARGV begins with the call's header.
 local KIND, SENDER = ARGV[1], ARGV[2] -- "router", "replica" or "neighbour"; its name

@@ -1,12 +1,16 @@
 -- sweep: end what the dead have left behind. Bounded work a call; sent every second.
 -- A silent replica's leases are settled with what was charged; a silent router's waiting
 -- requests are dropped; a grant that no replica has seen in time is taken back, and sooner if its
--- router is silent, or one that is cut off would keep credits that others wait for. A neighbour leaves
--- nothing behind but the number of its last call, which is kept while that may still come again.
+-- router is silent, or one that is cut off would keep credits that others wait for.
+--
+-- A replica may have been cut off, not dead, and go on with what it holds. So what it was charged for
+-- each lease is kept, with the number of its last call: should it be back within the hour, each lease
+-- goes on from there (resync_lease), and what it used alone is charged. Of a neighbour the number of its
+-- last call is kept as long.
 --
 -- It looks at whole sets as they are stored, so before each look what has changed is written.
 local SWEEP_LIMIT = 100
-local NEIGHBOUR_TTL = 3600000
+local HOUR = 3600000
 
 local function write_and_forget()
   write_all()
@@ -27,17 +31,28 @@ local function forget_sender(senders, name)
 end
 
 local function sweep_replica(replica)
+  local left = tonumber(call('ZSCORE', REPLICAS, replica)) == 0
   withdraw(replica)
   for _, id in ipairs(some(key_of('leases', replica))) do
     local request = requests:get(id)
+    if not left then call('HSET', key_of('swept', replica), lease_of(request), request.input .. ' ' .. request.cached .. ' ' .. request.output) end
     settle(request, request.input, request.cached, request.output)
   end
   write_and_forget()
   if call('EXISTS', key_of('leases', replica)) == 0 then
-    forget_sender(REPLICAS, replica)
+    call('ZREM', REPLICAS, replica)
     call('HDEL', offers.key, replica)
-    call('DEL', key_of('void', replica), key_of('settled', replica))
+    call('DEL', key_of('void', replica)) -- used after all, they are unknown leases like any other
+    call('ZADD', GONE, NOW - (left and HOUR or 0), replica)
   end
+end
+
+local function forget_replica(replica)
+  if call('ZSCORE', REPLICAS, replica) then call('ZREM', GONE, replica) else
+    forget_sender(GONE, replica)
+    call('DEL', key_of('settled', replica))
+  end
+  call('DEL', key_of('swept', replica))
 end
 
 local function sweep_router(router)
@@ -80,7 +95,8 @@ verbs.sweep = function()
   local silent = NOW - SENDER_TTL
   for _, replica in ipairs(call('ZRANGEBYSCORE', REPLICAS, '-inf', silent, 'LIMIT', 0, 4)) do sweep_replica(replica) end
   for _, router in ipairs(call('ZRANGEBYSCORE', ROUTERS, '-inf', silent, 'LIMIT', 0, 4)) do sweep_router(router) end
-  for _, neighbour in ipairs(call('ZRANGEBYSCORE', NEIGHBOURS, '-inf', NOW - NEIGHBOUR_TTL, 'LIMIT', 0, 4)) do
+  for _, replica in ipairs(call('ZRANGEBYSCORE', GONE, '-inf', NOW - HOUR, 'LIMIT', 0, 4)) do forget_replica(replica) end
+  for _, neighbour in ipairs(call('ZRANGEBYSCORE', NEIGHBOURS, '-inf', NOW - HOUR, 'LIMIT', 0, 4)) do
     forget_sender(NEIGHBOURS, neighbour)
   end
   local some_silent = call('ZCOUNT', ROUTERS, '-inf', '(' .. text(NOW - SENDER_TTL / 3)) > 0
