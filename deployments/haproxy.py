@@ -30,8 +30,10 @@ _STATS = re.compile(r"^(listen stats\n +bind )\S*:(\d+)$", re.MULTILINE)
 _DEFAULTS = re.compile(r"^defaults$", re.MULTILINE)
 _SOCKET = re.compile(r"^( +stats socket \S+ mode) \d+ ", re.MULTILINE)
 _TIMEOUT = "timeout http-request "
-# TCP asks who is silent for 10 s, and gives up after four questions without an answer: 30 s. What
-# was sent and not confirmed is given up as soon. A router that thinks answers: its kernel does.
+# TCP asks who is silent for 10 s, and gives up after four questions without an answer: 30 s. It asks
+# nobody who owes it a confirmation: that is what `tcp-ut` is for, which counts on a server's own line
+# only. A router that thinks answers: its kernel does. (Clients have none: who reads nothing for 30 s
+# while the answer waits would be cut off.)
 _KEEPALIVE = """    option clitcpka
     clitcpka-idle 10s
     clitcpka-intvl 5s
@@ -39,8 +41,9 @@ _KEEPALIVE = """    option clitcpka
     option srvtcpka
     srvtcpka-idle 10s
     srvtcpka-intvl 5s
-    srvtcpka-cnt 4
-    default-server tcp-ut 30s"""
+    srvtcpka-cnt 4"""
+_SERVER = re.compile(r"^( +server \S+ \S+:\d+)\b(?! tcp-ut)", re.MULTILINE)
+_UNCONFIRMED = "tcp-ut 30s"
 
 
 class UnknownFileError(ValueError):
@@ -62,7 +65,7 @@ def mended(config: str, metrics_host: str = LOOPBACK) -> str:
         config = _by_default(config, f"    {_TIMEOUT}{HEADERS_S}s")
     if _KEEPALIVE not in config:
         config = _by_default(config, _KEEPALIVE)
-    return config
+    return _SERVER.sub(rf"\g<1> {_UNCONFIRMED}", config)
 
 
 def _by_default(config: str, lines: str) -> str:

@@ -8,16 +8,16 @@ must be patched in the other two. Ray's dashboard is off wherever Ray runs. For 
 - tokens/s: output tokens by the server's own usage over the wall time of the load;
 - front-end CPU per token: utime + stime of every process of the system that is no engine, Ray's
   daemons, proxies and controllers included, divided by output tokens (`process_cpu`);
-- TTFT alone: median of 20 requests, one at a time.
+- TTFT alone: median of 10 requests a round, one at a time.
 
-**One system is up at a time.** An idle engine uses 2% of a core and an idle Ray cluster 15 to 20%:
-with all of them up, whichever is driven would carry two others, and vLLM's own server more of
-them than the rest. So each is started, warmed, measured and stopped in turn, the order shifts by
-one each round so that what drifts meets all alike, and the numbers are medians over rounds;
-ratios are taken within a round first. The load driver runs in this process, outside of every
-system; its own CPU, which is 12 to 40 us a token on the same cores, weighs on all.
+**All are started, and one runs at a time**: the others are stopped by SIGSTOP (`freezer`), since an
+idle Ray cluster uses 15 to 20% of a core. They take turns of some seconds, the order shifts by one
+each round, and ratios are taken within a round, so that a machine whose speed drifts over minutes,
+as shared ones do, meets all alike. The numbers are medians over rounds. The load driver runs in
+this process, outside of every system; its own CPU, which is 12 to 40 us a token on the same cores,
+weighs on all.
 
-``python -m loadtests.bench_path [--rounds 3] [--only vllm,rayllm,fairlane]`` prints a table and,
+``python -m loadtests.bench_path [--rounds 7] [--only vllm,rayllm,fairlane]`` prints a table and,
 as its last line, the numbers as JSON. ``--only plain,watched`` measures what watching costs
 (`observed`). Logs of the systems lie in .local/bench. Every process it
 started is ended when it ends, on Ctrl-C and SIGTERM too.
@@ -50,6 +50,7 @@ from rich.table import Table
 from deployments.local_cluster import load
 from deployments.tiny_model import ensure_tiny_model
 from loadtests import driver
+from loadtests.freezer import freeze, thaw
 from loadtests.observed import PLAIN, WATCHED, trace_sink, write_variant
 from loadtests.process_cpu import cpu_use, system_processes
 from loadtests.system_end import end_system
@@ -65,9 +66,10 @@ ENVIRONMENT = {
 STREAMS = 64
 OUTPUT_TOKENS = 128
 PROMPT_BYTES = 128
-WAVES = 12
+WAVES = 6
 WARM_UP_WAVES = 2
-TTFT_REQUESTS = 20
+TTFT_REQUESTS = 10
+THAW_S = 1.0  # to catch up on what came due while it was stopped
 START_LIMIT_S = 300.0
 LOAD_LIMIT_S = 180.0
 
@@ -265,8 +267,7 @@ async def _load(
 
 
 def measure(system: System, session: int) -> Measured:
-    """Warm the system up and measure it. Raises RuntimeError when a request did not end well."""
-    _drive(system, STREAMS, STREAMS * WARM_UP_WAVES, OUTPUT_TOKENS)
+    """Measure a warm system. Raises RuntimeError when a request did not end well."""
     alone = _drive(system, 1, TTFT_REQUESTS, 16)
     before = system_processes(session)
     report = _drive(system, STREAMS, STREAMS * WAVES, OUTPUT_TOKENS)
@@ -308,18 +309,29 @@ def bench(names: Sequence[str], rounds: int) -> dict[str, list[Measured]]:
     LOGS.mkdir(parents=True, exist_ok=True)
     engine = Engine.of_config()
     measured: dict[str, list[Measured]] = {name: [] for name in names}
-    for number in range(rounds):
-        shift = number % len(names)
-        for name in [*names[shift:], *names[:shift]]:
-            system = SYSTEMS[name]
-            _progress.print(f"round {number + 1} of {rounds}: {system.label}", style="dim")
-            with running(system, engine, LOGS / f"{name}.log") as session:
-                result = measure(system, session)
-            measured[name].append(result)
-            _progress.print(
-                f"  {result.tokens_per_s:,.0f} tokens/s, front end "
-                f"{result.frontend_us_per_token:.0f} us/token, TTFT {result.ttft_ms:.1f} ms"
-            )
+    with contextlib.ExitStack() as started:
+        sessions = {}
+        for name in names:
+            _progress.print(f"starting {SYSTEMS[name].label}", style="dim")
+            up = running(SYSTEMS[name], engine, LOGS / f"{name}.log")
+            sessions[name] = started.enter_context(up)
+            started.callback(thaw, sessions[name])  # a stopped one could not end
+            _drive(SYSTEMS[name], STREAMS, STREAMS * WARM_UP_WAVES, OUTPUT_TOKENS)
+            freeze(sessions[name])
+        for number in range(rounds):
+            shift = number % len(names)
+            for name in [*names[shift:], *names[:shift]]:
+                thaw(sessions[name])
+                time.sleep(THAW_S)
+                result = measure(SYSTEMS[name], sessions[name])
+                freeze(sessions[name])
+                measured[name].append(result)
+                _progress.print(
+                    f"round {number + 1} of {rounds}, {SYSTEMS[name].label}: "
+                    f"{result.tokens_per_s:,.0f} tokens/s, front end "
+                    f"{result.frontend_us_per_token:.0f} us/token, TTFT {result.ttft_ms:.1f} ms",
+                    highlight=False,
+                )
     return measured
 
 
@@ -424,7 +436,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--rounds", type=int, default=3, help="rounds of all systems (default 3)")
+    parser.add_argument("--rounds", type=int, default=7, help="rounds of all systems (default 7)")
     parser.add_argument("--only", type=_names, default=list(USUAL), help="systems, with commas")
     options = parser.parse_args(arguments)
     # Started in the background of a script, SIGINT is ignored, here and in what is started here.

@@ -17,10 +17,10 @@ failover, an empty restart, or it took a router for dead and swept it). It says 
 (`Reply.lost`), and the sender sends what it owns: a router its waiting requests, a replica its
 leases with their totals and its clients' counters, which merge by max (`resync_*`).
 
-**A replica that was only cut off** from the store, and swept, goes on with its leases. Its calls and
-what each lease was settled with are kept for an hour. So it is told of nothing lost: its leases are
-unknown one by one (`Reply.unknown`), go on from what was settled, and what they used meanwhile is
-charged as usual. After an hour the above holds, and what was used meanwhile counts for little.
+**A replica that was only cut off** from the store, and swept, goes on with its leases. Its calls
+and what each lease was settled with are kept for an hour. So it is told of nothing lost: its leases
+are unknown one by one (`Reply.unknown`), go on from what was settled, and what they used meanwhile
+is charged as usual. After an hour the above holds, and what was used meanwhile counts for little.
 
 Every call is also its sender's heartbeat.
 

@@ -13,20 +13,24 @@ from deployments.haproxy import UnknownFileError, mended
 
 
 def written(host: str) -> str:
-    """What the installed Ray Serve writes for an ingress at `host`."""
+    """What the installed Ray Serve writes for an ingress at `host`, with two routers."""
     from jinja2 import Environment
-    from ray.serve._private.haproxy import HAProxyConfig
+    from ray.serve._private.haproxy import BackendConfig, HAProxyConfig, ServerConfig
     from ray.serve._private.haproxy_templates import HAPROXY_CONFIG_TEMPLATE
     from ray.serve.config import HTTPOptions
 
     config = HAProxyConfig(http_options=HTTPOptions(host=host, port=8000))
+    routers = [ServerConfig(f"router-{n}", "127.0.0.1", 30_000 + n) for n in range(2)]
+    fallback = ServerConfig("proxy", "127.0.0.1", 8500)
+    backend = BackendConfig("app", "/", servers=routers, fallback_server=fallback)
+    health = backend.build_health_check_config(config)
     facts: dict[str, Any] = {
         "config": config,
         "metrics_socket_path": config.metrics_socket_path,
         "route_info": config.build_health_route_info([]),
-        "backends": [],
+        "backends": [backend],
         "grpc_backends": [],
-        "backends_with_health_config": [],
+        "backends_with_health_config": [{"backend": backend, "health_config": health}],
         "grpc_backends_with_health_config": [],
     }
     environment = Environment()
@@ -67,7 +71,10 @@ def test_who_has_vanished_is_given_up() -> None:
     for side in ("cli", "srv"):
         assert f"option {side}tcpka\n" in defaults
         assert f"{side}tcpka-cnt 4\n" in defaults
-    assert "default-server tcp-ut 30s" in defaults
+    servers = re.findall(
+        r"^ +server (\S+) \S+ tcp-ut 30s check", mended(written("127.0.0.1")), re.M
+    )
+    assert servers == ["router-0", "router-1", "proxy"]
 
 
 def test_a_file_of_another_kind_is_refused() -> None:
