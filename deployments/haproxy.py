@@ -30,10 +30,10 @@ _STATS = re.compile(r"^(listen stats\n +bind )\S*:(\d+)$", re.MULTILINE)
 _DEFAULTS = re.compile(r"^defaults$", re.MULTILINE)
 _SOCKET = re.compile(r"^( +stats socket \S+ mode) \d+ ", re.MULTILINE)
 _TIMEOUT = "timeout http-request "
-# TCP asks who is silent for 10 s, and gives up after four questions without an answer: 30 s. It asks
-# nobody who owes it a confirmation: that is what `tcp-ut` is for, which counts on a server's own line
-# only. A router that thinks answers: its kernel does. (Clients have none: who reads nothing for 30 s
-# while the answer waits would be cut off.)
+# TCP asks who is silent for 10 s, and gives up after four questions without an answer: 30 s. It
+# asks nobody who owes it a confirmation: that is what `tcp-ut` is for, which counts on a server's
+# own line only. A router that thinks answers: its kernel does. (Clients have no `tcp-ut`: one that
+# reads nothing for 30 s while its answer waits would be cut off.)
 _KEEPALIVE = """    option clitcpka
     clitcpka-idle 10s
     clitcpka-intvl 5s
