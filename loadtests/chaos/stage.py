@@ -259,12 +259,17 @@ def findings(scenario: Scenario, pool: Pool, played: Played) -> Findings:
         usage=held(played.before.usage, played.after.usage),
         tokens_per_s=account.told / report.duration_s if report.duration_s > 0 else 0.0,
         may_forget=scenario.may_forget,
-        answered_in_fault=sum(
-            record.done and record.ended is not None and start < record.ended <= end
-            for record in report.records
-        ),
+        answered_in_fault=_answered(report, start, end),
+        answered_per_s=_answered(report, 0.0, start) / start,
         fault_s=end - start,
         refusals=refusals,
         goes_on=scenario.goes_on,
         healed=played.healed,
+    )
+
+
+def _answered(report: Report, start: float, end: float) -> int:
+    return sum(
+        record.done and record.ended is not None and start < record.ended <= end
+        for record in report.records
     )

@@ -59,7 +59,11 @@ HUNG = RequestRecord("alice", 1.0, 128, sent=1.0, aborted=True, ended=91.0)
         (found(usage=owing(missing=3)), "usage: 3 tokens were never charged, 0 may be"),
         (found(refusals=Refusals(refused=9, wrong=1)), "1 requests without a store"),
         (found(refusals=Refusals(refused=0, wrong=0)), "nothing was refused"),
-        (found(goes_on=True), "nothing was answered during the fault"),
+        (found(goes_on=True), "0 requests were answered during the fault"),
+        (
+            found(goes_on=True, answered_in_fault=24, answered_per_s=10, fault_s=10),
+            "24 requests were answered during the fault, not 25",
+        ),
         (found(healed=False), "not all routers and replicas came back"),
     ],
 )
@@ -77,6 +81,7 @@ def test_each_bar_can_be_missed(findings: Findings, bar: str) -> None:
         found(audit=owing(missing=150), may_forget=True),
         found(refusals=Refusals(refused=9, wrong=0)),
         found(goes_on=True, answered_in_fault=1),
+        found(goes_on=True, answered_in_fault=25, answered_per_s=10, fault_s=10),
     ],
 )
 def test_each_bar_can_be_reached(findings: Findings) -> None:
@@ -112,6 +117,7 @@ def test_a_calm_run_passes_every_bar() -> None:
     assert verdict.findings is not None
     assert verdict.findings.fair_again_s == 0.0
     assert verdict.findings.answered_in_fault == 40
+    assert verdict.findings.answered_per_s == pytest.approx(3.8)
 
 
 def test_a_router_may_cut_and_a_store_may_not() -> None:
