@@ -15,7 +15,7 @@ idle Ray cluster uses 15 to 20% of a core. They take turns of some seconds, the 
 each round, and ratios are taken within a round, so that a machine whose speed drifts over minutes,
 as shared ones do, meets all alike. The numbers are medians over rounds. The load driver runs in
 this process, outside of every system; its own CPU, which is 12 to 40 us a token on the same cores,
-weighs on all.
+weighs on all. (Two Fairlanes cannot be up at once; they are started anew for each turn.)
 
 ``python -m loadtests.bench_path [--rounds 7] [--only vllm,rayllm,fairlane]`` prints a table and,
 as its last line, the numbers as JSON. ``--only plain,watched`` measures what watching costs
@@ -181,6 +181,7 @@ SYSTEMS = {
     "watched": System("watched", 8105, "/readyz", "sk-local-alice", watched_command),
 }
 USUAL = ("vllm", "rayllm", "fairlane")
+OURS = {"fairlane", "plain", "watched"}  # of which only one can be up: HAProxy has fixed ports
 
 
 def _start(system: System, engine: Engine, log: Path) -> subprocess.Popen[bytes]:
@@ -309,22 +310,15 @@ def bench(names: Sequence[str], rounds: int) -> dict[str, list[Measured]]:
     LOGS.mkdir(parents=True, exist_ok=True)
     engine = Engine.of_config()
     measured: dict[str, list[Measured]] = {name: [] for name in names}
-    with contextlib.ExitStack() as started:
-        sessions = {}
-        for name in names:
-            _progress.print(f"starting {SYSTEMS[name].label}", style="dim")
-            up = running(SYSTEMS[name], engine, LOGS / f"{name}.log")
-            sessions[name] = started.enter_context(up)
-            started.callback(thaw, sessions[name])  # a stopped one could not end
-            _drive(SYSTEMS[name], STREAMS, STREAMS * WARM_UP_WAVES, OUTPUT_TOKENS)
-            freeze(sessions[name])
+    with contextlib.ExitStack() as stopped:
+        if together := len(OURS.intersection(names)) < 2:
+            sessions = {name: stopped.enter_context(_stopped(name, engine)) for name in names}
         for number in range(rounds):
             shift = number % len(names)
             for name in [*names[shift:], *names[:shift]]:
-                thaw(sessions[name])
-                time.sleep(THAW_S)
-                result = measure(SYSTEMS[name], sessions[name])
-                freeze(sessions[name])
+                turn = _thawed(sessions[name]) if together else _warm(name, engine)
+                with turn as session:
+                    result = measure(SYSTEMS[name], session)
                 measured[name].append(result)
                 _progress.print(
                     f"round {number + 1} of {rounds}, {SYSTEMS[name].label}: "
@@ -333,6 +327,32 @@ def bench(names: Sequence[str], rounds: int) -> dict[str, list[Measured]]:
                     highlight=False,
                 )
     return measured
+
+
+@contextlib.contextmanager
+def _warm(name: str, engine: Engine) -> Iterator[int]:
+    _progress.print(f"starting {SYSTEMS[name].label}", style="dim")
+    with running(SYSTEMS[name], engine, LOGS / f"{name}.log") as session:
+        _drive(SYSTEMS[name], STREAMS, STREAMS * WARM_UP_WAVES, OUTPUT_TOKENS)
+        yield session
+
+
+@contextlib.contextmanager
+def _stopped(name: str, engine: Engine) -> Iterator[int]:
+    with _warm(name, engine) as session:
+        try:
+            freeze(session)
+            yield session
+        finally:
+            thaw(session)  # or it could not end
+
+
+@contextlib.contextmanager
+def _thawed(session: int) -> Iterator[int]:
+    thaw(session)
+    time.sleep(THAW_S)
+    yield session
+    freeze(session)
 
 
 _KEYS = {
