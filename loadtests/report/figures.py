@@ -172,7 +172,7 @@ def steps_over_time(
     drawing, axes = _axes(_WIDE, x, y)
     tops = []
     for k, (name, (moments, values)) in enumerate(lines.items()):
-        axes.step(moments, values, where="post", label=name, **_style(k) | {"linewidth": 1.3})
+        axes.step(moments, values, where="post", label=name, **_style(k, width=1.3))
         tops.append(f"{name} {max(values, default=0):,.1f}")
     axes.set_ylim(bottom=0)
     axes.set_xlim(left=0)
@@ -192,10 +192,10 @@ def _short(name: str) -> str:
     return re.sub(r"^(client|tenant)0*(?=\d)", "", name)
 
 
-def _style(k: int) -> Mapping[str, Any]:
+def _style(k: int, width: float = 1.9) -> Mapping[str, Any]:
     """Colour and dashes of the k-th line: they differ without colour, too."""
     dashes = _DASHES[(k // 2) % len(_DASHES)]
-    return {"color": _LINES[k % len(_LINES)], "linewidth": 1.9, "linestyle": dashes}
+    return {"color": _LINES[k % len(_LINES)], "linewidth": width, "linestyle": dashes}
 
 
 def _axes(size: tuple[float, float], x: str, y: str) -> tuple[Drawing, Any]:
