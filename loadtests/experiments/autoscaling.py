@@ -22,7 +22,7 @@ these numbers as JSON, by row:
                             over all bursts, scaling included; null where they never both waited
 
 examples:
-  python -m loadtests.experiments.autoscaling                    a day, 10 to 20 minutes on two cores
+  python -m loadtests.experiments.autoscaling                    a day (10 to 20 min, two cores)
   python -m loadtests.experiments.autoscaling --hours 4          a look: the night and its burst
   python -m loadtests.experiments.autoscaling --downscale-delays 60,300,900 --start 600
 """
