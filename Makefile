@@ -8,7 +8,7 @@ ARGS ?=
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help env model serve demo loadtest test test-unit lint docs format bench-path bench-queue bench-scheduler bench-engine chaos fuzz k8s-check dist audit paper cluster compare lock clean redis-server prometheus chromium
+.PHONY: help env model serve demo loadtest test test-unit lint docs format bench-path bench-queue bench-scheduler bench-engine chaos fuzz k8s-check dist audit paper cluster autoscaling compare lock clean redis-server prometheus chromium
 
 help:  ## Show this text.
 	@echo 'Fairlane: LLM serving on Ray Serve and vLLM where each client gets its fair share.'
@@ -17,7 +17,7 @@ help:  ## Show this text.
 	@echo
 	@echo 'First time:  make demo          (makes the environment, two to four minutes)'
 	@echo 'Variables:   PYTHON=python3.11  the interpreter for `make env`'
-	@echo '             ARGS="..."         passed on by serve, demo, loadtest, test*, bench-*, chaos, fuzz, audit, paper, cluster, compare'
+	@echo '             ARGS="..."         passed on by serve, demo, loadtest, test*, bench-*, chaos, fuzz, audit, paper, cluster, autoscaling, compare'
 
 # The file is a fingerprint of what .venv was made from: deployments/setup_env.sh writes it, and
 # does nothing while it fits.
@@ -99,6 +99,9 @@ paper: env  ## Simulate the VTC paper's experiments; write a report beside its n
 
 cluster: env  ## Simulate ways to share a cluster; write a report.
 	@exec $(BIN)/python -m loadtests.experiments.cluster $(ARGS)
+
+autoscaling: env  ## Simulate a day of traffic on a pool that scales by backlog (minutes).
+	@exec $(BIN)/python -m loadtests.experiments.autoscaling $(ARGS)
 
 compare: env  ## Simulate a workload of yours: ARGS="--workload my.csv --replicas 4".
 	@exec $(BIN)/python -m loadtests.experiments.compare $(ARGS)

@@ -8,7 +8,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from deployments import loadtest, top
+from deployments import capacity, loadtest, top
 from deployments.admin import commands as admin
 from deployments.configuration import commands as configuration
 from deployments.doctor import commands as doctor
@@ -65,6 +65,7 @@ def main() -> None:
     doctor.add_command(commands, LOCAL)
     admin.add_commands(commands)
     top.add_command(commands)
+    capacity.add_command(commands)
 
     arguments = parser.parse_args()
     sys.exit(arguments.run(arguments))

@@ -6,11 +6,12 @@ through Serve's `record_autoscaling_stats`), and `ByBacklog` runs in Serve's con
 
 The rule: enough replicas that what waits in the global queue and what runs would fill a share
 (``target``) of their batches. So none is taken away that running streams need, and a backlog calls
-for as many as would work it off at once. Fewer are wanted only where that leaves some room
-(`SLACK`): at the edge between two numbers a load that stirs a little would have an engine come and
-go. How many requests fill a batch is not known in advance: memory may run out before the slots do.
-A replica whose KV cache is well used tells by how much its requests take; until then its slots
-count.
+for as many as would work it off at once. Fewer are wanted only where that leaves some room: at the
+edge between two numbers a load that stirs a little would have an engine come and go. It stirs more
+where it is small (by the root of the requests that run), so a small pool is left a quarter
+(`SLACK`), a large one a tenth. How many requests fill a batch is not known in advance: memory may
+run out before the slots do. A replica tells by how much of its KV cache its requests take; without
+any, its slots count. What waits is taken to be like what runs.
 
 Serve does the rest: it averages reports over ``look_back_period_s``, waits ``upscale_delay_s`` and
 ``downscale_delay_s`` of unbroken wish before it acts, and keeps between ``min_replicas`` and
@@ -24,8 +25,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-SLACK = 0.9  # of the target: how full fewer replicas may be
-TELLING = 0.25  # of the KV cache in use: below, what runs says little about what would fit
+SLACK = 0.75  # of the target: how full fewer replicas may be...
+LARGE_SLACK = 0.9  # ...or this, where it comes to more than one replica
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +45,7 @@ class Work:
     def of(cls, *, waiting: int, running: int, slots: int, kv_usage: float) -> Work:
         """Note the state of a replica. kv_usage: of its KV cache, 0 to 1."""
         fits = float(slots)
-        if running and kv_usage >= TELLING:
+        if running and kv_usage > 0:
             fits = min(fits, running / kv_usage)
         return cls(float(waiting), float(running), fits)
 
@@ -62,8 +63,12 @@ def replicas_wanted(work: Iterable[Work], target: float) -> int | None:
     # Each tells of the whole pool's queue, as of its last heartbeat.
     waiting = max(report.waiting for report in reports)
     running = sum(report.running for report in reports)
-    fits = sum(report.fits for report in reports) / len(reports)
-    return max(1, math.ceil((waiting + running) / (fits * target)))
+    # What a request takes is known from those that run: an idle replica tells of its slots only,
+    # and must not speak for the full ones.
+    full = sum(report.running / report.fits for report in reports)
+    slots = sum(report.fits for report in reports) / len(reports)
+    each = full / running if running else 1 / slots
+    return max(1, math.ceil((full + waiting * each) / target - 1e-9))
 
 
 class ByBacklog:
@@ -82,9 +87,11 @@ class ByBacklog:
         """Return the number of replicas wanted, as Serve asks (`AutoscalingContext`)."""
         work, now = _reports(ctx.aggregated_metrics or {}), ctx.target_num_replicas
         wanted = replicas_wanted(work, self._target)
-        fewer = replicas_wanted(work, self._target * SLACK)
-        if wanted is None or fewer is None:
+        roomy = replicas_wanted(work, self._target * SLACK)
+        large = replicas_wanted(work, self._target * LARGE_SLACK)
+        if wanted is None or roomy is None or large is None:
             return now, {}
+        fewer = min(roomy, max(wanted + 1, large))
         return wanted if wanted >= now else min(now, fewer), {}
 
 

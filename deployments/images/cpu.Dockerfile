@@ -37,7 +37,9 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 1000 --user-group --create-home --shell /bin/bash ray
 COPY --from=environment /opt/fairlane /opt/fairlane
-ENV PATH=/opt/fairlane/bin:$PATH
+# Ray Serve starts HAProxy by this name; `doctor` fails the build if it does not start.
+ENV PATH=/opt/fairlane/bin:$PATH \
+    RAY_SERVE_HAPROXY_BINARY_PATH=/opt/fairlane/bin/fairlane-haproxy
 USER 1000
 WORKDIR /home/ray
 RUN fairlane doctor --only software

@@ -32,9 +32,12 @@ USER 0
 RUN sed -i '/NOPASSWD/d' /etc/sudoers
 USER 1000
 COPY requirements/image.lock /tmp/image.lock
+# Ray Serve starts HAProxy by this name. A link: where pip puts programs is the base image's affair.
+ENV RAY_SERVE_HAPROXY_BINARY_PATH=/home/ray/fairlane-haproxy
 # --no-deps: Ray and vLLM stay as they are. `doctor` fails the build if anything is missing then.
 RUN --mount=type=bind,from=wheel,source=/home/ray/fairlane/wheels,target=/wheels \
     pip install --no-cache-dir --no-deps --require-hashes -r /tmp/image.lock \
     && pip install --no-cache-dir --no-deps /wheels/*.whl \
+    && ln -s "$(command -v fairlane-haproxy)" "$RAY_SERVE_HAPROXY_BINARY_PATH" \
     && fairlane doctor --only software
 WORKDIR /home/ray

@@ -16,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from deployments.haproxy import METRICS_HOST
 from deployments.kubernetes.manifest import Manifest
 
 Path_ = tuple[str | int, ...]
@@ -23,6 +24,7 @@ BY_HAND = {"fairlane-admin": "true"}
 PART_OF = {"app.kubernetes.io/part-of": "fairlane"}
 ADDED_PORTS = {"metrics": 8080}  # by the operator, in every Ray container
 VALUES = "valkey-values.yaml"
+PROXY_METRICS = "proxy-metrics"  # HAProxy's, which see `deployments.haproxy`
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +164,8 @@ def problems(manifests: Sequence[Manifest], world: World) -> Iterator[str]:
         yield from _of_selectors(manifest, world)
         if manifest.kind == "HTTPRoute":
             yield from _of_route(manifest, world)
+        if manifest.kind == "Ingress":
+            yield from _of_ingress(manifest, world)
     yield from _of_namespaces(manifests)
 
 
@@ -255,9 +259,15 @@ def _of_selectors(manifest: Manifest, world: World) -> Iterator[str]:
         if not pods:
             yield manifest.problem(("spec", "selector"), "no pod has these labels")
         for number, endpoint in enumerate(spec.get("podMetricsEndpoints") or ()):
-            if not any(endpoint.get("port") in pod.ports for pod in pods):
-                at = ("spec", "podMetricsEndpoints", number, "port")
-                yield manifest.problem(at, f"no such pod has a port called {endpoint.get('port')}")
+            at, port = ("spec", "podMetricsEndpoints", number, "port"), endpoint.get("port")
+            asked = [pod for pod in pods if port in pod.ports]
+            if not asked:
+                yield manifest.problem(at, f"no such pod has a port called {port}")
+            elif port == PROXY_METRICS and not all(
+                _has_variable(pod, METRICS_HOST) for pod in asked
+            ):
+                what = f"it listens on loopback; give pods with that port {METRICS_HOST}: '*'"
+                yield manifest.problem(at, what)
     elif manifest.kind == "NetworkPolicy":
         yield from _of_policy(manifest, world)
     elif manifest.kind in ("StatefulSet", "Deployment"):
@@ -267,6 +277,11 @@ def _of_selectors(manifest: Manifest, world: World) -> Iterator[str]:
         name = spec.get("serviceName")
         if name and name not in world.services:
             yield manifest.problem(("spec", "serviceName"), f"no Service is called {name}")
+
+
+def _has_variable(pod: PodTemplate, name: str) -> bool:
+    _, container = pod.containers[0]
+    return any(variable["name"] == name for variable in container.get("env") or ())
 
 
 def _of_service(manifest: Manifest, world: World) -> Iterator[str]:
@@ -312,6 +327,17 @@ def _of_route(manifest: Manifest, world: World) -> Iterator[str]:
             if backend["port"] not in world.services.get(backend["name"], ()):
                 at = ("spec", "rules", number, "backendRefs", other)
                 what = f"no Service {backend['name']} has a port {backend['port']}"
+                yield manifest.problem(at, what)
+
+
+def _of_ingress(manifest: Manifest, world: World) -> Iterator[str]:
+    for number, rule in enumerate(manifest.spec.get("rules") or ()):
+        for other, path in enumerate((rule.get("http") or {}).get("paths") or ()):
+            service = path["backend"]["service"]
+            port = service["port"]["number"]
+            if port not in world.services.get(service["name"], ()):
+                at = ("spec", "rules", number, "http", "paths", other, "backend", "service")
+                what = f"no Service {service['name']} has a port {port}"
                 yield manifest.problem(at, what)
 
 

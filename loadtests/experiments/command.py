@@ -24,14 +24,17 @@ from loadtests.report.document import Report, Table, number_in
 from loadtests.report.page import save
 
 
-def options(module: str, text: str | None, out: Path) -> argparse.ArgumentParser:
-    """Return the options that all experiments have."""
+def options(
+    module: str, text: str | None, out: Path, *, seeds: bool = True
+) -> argparse.ArgumentParser:
+    """Return the options that all experiments have. seeds: is each made more than once?"""
     parser = argparse.ArgumentParser(
         prog=f"python -m {module}",
         description=text,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--seeds", type=_seeds, default=5, metavar="N", help="runs of each (5)")
+    if seeds:
+        parser.add_argument("--seeds", type=_seeds, default=5, metavar="N", help="runs of each (5)")
     parser.add_argument("--out", type=Path, default=out, help=f"folder of the report ({out})")
     parser.add_argument(
         "--workers",

@@ -38,6 +38,8 @@ TITLES = {
     "llm-d-las": "llm-d, least attained service",
     "fairlane": "Fairlane",
     "fairlane-exact": "Fairlane, exact counters",
+    "fairlane-charges-1s": "Fairlane, charges every second",
+    "fairlane-charges-5s": "Fairlane, charges every 5 s",
     "fairlane-no-burst": "Fairlane, no burst",
     "fairlane-unpredicted": "Fairlane, no predictions",
     "fairlane-predicted": "Fairlane, predicted lengths",

@@ -161,6 +161,25 @@ def ttft_of_clients(
     )
 
 
+def steps_over_time(
+    lines: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    x: str,
+    y: str,
+    caption: str,
+) -> Figure:
+    """Draw what stays the same from one moment to the next: lines by name, as (moments, values)."""
+    drawing, axes = _axes(_WIDE, x, y)
+    tops = []
+    for k, (name, (moments, values)) in enumerate(lines.items()):
+        axes.step(moments, values, where="post", label=name, **_style(k, width=1.3))
+        tops.append(f"{name} {max(values, default=0):,.1f}")
+    axes.set_ylim(bottom=0)
+    axes.set_xlim(left=0)
+    _legend(axes)
+    return Figure((Panel(_svg(drawing), f"{y} by {x}. Most: {', '.join(tops)}."),), caption)
+
+
 def _largest(run: Run, count: int) -> list[str]:
     asked: dict[str, int] = dict.fromkeys(run.workload.clients, 0)
     for request in run.workload.requests:
@@ -173,10 +192,10 @@ def _short(name: str) -> str:
     return re.sub(r"^(client|tenant)0*(?=\d)", "", name)
 
 
-def _style(k: int) -> Mapping[str, Any]:
+def _style(k: int, width: float = 1.9) -> Mapping[str, Any]:
     """Colour and dashes of the k-th line: they differ without colour, too."""
     dashes = _DASHES[(k // 2) % len(_DASHES)]
-    return {"color": _LINES[k % len(_LINES)], "linewidth": 1.9, "linestyle": dashes}
+    return {"color": _LINES[k % len(_LINES)], "linewidth": width, "linestyle": dashes}
 
 
 def _axes(size: tuple[float, float], x: str, y: str) -> tuple[Drawing, Any]:

@@ -22,8 +22,10 @@ class Fairlane:
         order = Call()
         order.policy(settings.policy, "the simulation says so")
         network.pool.apply(Sender("router", "router0"), order)
-        replicas = [Replica(network, site.server, settings, n) for n in range(site.replicas)]
-        self._replicas = {replica.name: replica for replica in replicas}
+        self._site, self._settings = site, settings
+        self._replicas: dict[str, Replica] = {}
+        for _ in range(site.replicas):
+            self._add_replica()
         self._routers = [
             Router(network, n, settings.bytes_per_token, self._forward)
             for n in range(settings.routers)
@@ -43,6 +45,12 @@ class Fairlane:
     def leftovers(self) -> dict[str, int]:
         """What the queue still keeps of requests; see `MemoryPool.leftovers`."""
         return self._network.pool.leftovers()
+
+    def _add_replica(self) -> Replica:
+        number = len(self._replicas)  # of all that there ever were
+        replica = Replica(self._network, self._site.server, self._settings, number)
+        self._replicas[replica.name] = replica
+        return replica
 
     def _forward(self, job: Job, grant: Grant) -> None:
         replica = self._replicas[grant.replica]

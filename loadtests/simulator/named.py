@@ -143,6 +143,8 @@ SYSTEMS: Mapping[str, System] = {
     "fairlane": fairlane(FairlaneSettings()),
     "fairlane-exact": fairlane(EXACT),
     "fairlane-fcfs": fairlane(FairlaneSettings(policy="fcfs")),
+    "fairlane-charges-1s": fairlane(FairlaneSettings(charge_interval_s=1.0)),
+    "fairlane-charges-5s": fairlane(FairlaneSettings(charge_interval_s=5.0)),
     "fairlane-no-burst": fairlane(FairlaneSettings(burst=0.0)),
     "fairlane-unpredicted": fairlane(FairlaneSettings(prediction=Prediction("none"))),
     "fairlane-predicted": fairlane(FairlaneSettings(prediction=AVERAGE)),

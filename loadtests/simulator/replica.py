@@ -9,7 +9,7 @@ with charges every `charge_interval_s`; counters that come back become bases.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from fairness.fair_queue import FairQueue
@@ -21,6 +21,7 @@ from loadtests.simulator.hardware import Server
 from loadtests.simulator.job import Job
 from loadtests.simulator.network import Caller, Network
 from loadtests.simulator.settings import FairlaneSettings
+from replicas.autoscaling import Work
 from replicas.lease_book import EngineCall, Lease, LeaseBook
 from replicas.ledger import Identity, Ledger
 from replicas.room import RoomEstimate
@@ -101,6 +102,7 @@ class Replica:
         self._clock = network.clock
         self._settings = settings
         self._longest = server.prefill_tokens
+        self._kv_tokens = server.kv_tokens
         self._caller = Caller(network, Sender("replica", f"replica{number}"))
         self._line = Batching(settings)
         self.engine = Engine(network.clock, server, _Noticing(self._line, self))
@@ -115,6 +117,9 @@ class Replica:
         self._next_charge = 0.0
         self._timer = False
         self._waited_at: int | None = None  # steps made when the engine last left something waiting
+        self._pool_waiting = 0
+        self._gone: Callable[[], None] | None = None
+        self._empty_beats = 0
         self._beat_due = True
         self._beat()
 
@@ -122,6 +127,22 @@ class Replica:
     def name(self) -> str:
         """As the queue knows it."""
         return self._caller.sender.name
+
+    @property
+    def work(self) -> Work:
+        """What it tells the autoscaler (`replicas.server`). What this server reserves is in use."""
+        return Work.of(
+            waiting=self._pool_waiting,
+            running=self._book.open_leases,
+            slots=self._settings.slots,
+            kv_usage=1.0 - self.engine.batch.free / self._kv_tokens,
+        )
+
+    def drain(self, gone: Callable[[], None]) -> None:
+        """Take no more grants, end what is open, leave the queue; then say so."""
+        self._book.draining = True
+        self._gone = gone
+        self.wake()
 
     def accept(self, job: Job, grant: Grant) -> None:
         """A request comes with its grant."""
@@ -148,9 +169,22 @@ class Replica:
             self.wake()
 
     def _beat(self) -> None:
+        if self._gone is not None and self._is_drained():
+            call = Call()
+            call.leave()
+            self._caller.send(call, lambda reply: None)
+            self._gone()
+            return
         self._beat_due = True
         self.wake()
         self._clock.after(BEAT_S, self._beat)
+
+    def _is_drained(self) -> bool:
+        """Was it empty at two beats since the queue knew that it takes no more? (A grant may have
+        been on its way at the first.)"""
+        empty = self._said_limit == 0 and not self._book.busy and not self._caller.busy
+        self._empty_beats = self._empty_beats + 1 if empty else 0
+        return self._empty_beats > 1
 
     def _time_charges(self) -> None:
         """While anything runs, report charges now and then. (Exactly: whenever some were made.)"""
@@ -231,6 +265,8 @@ class Replica:
         self, reply: Reply, marks: dict[str, float], settlements: list[tuple[str, Usage]]
     ) -> None:
         self._book.confirm(settlements)
+        if reply.pool is not None:
+            self._pool_waiting = reply.pool.waiting
         bases = {
             client: counter - marks[client]
             for client, counter in reply.counters.items()

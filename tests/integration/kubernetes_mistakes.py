@@ -139,6 +139,13 @@ MISTAKES = [
         "haproxy",
     ),
     (
+        "k8s/components/monitoring/kustomization.yaml",
+        "FAIRLANE_HAPROXY_METRICS_HOST",
+        "FAIRLANE_METRICS_HOST",
+        "PodMonitor/fairlane: spec.podMetricsEndpoints[1].port: ",
+        "it listens on loopback",
+    ),
+    (
         "k8s/components/gateway/httproute.yaml",
         "port: 8000",
         "port: 80",

@@ -161,15 +161,43 @@ def test_rules_and_dashboard_are_those_that_everybody_else_uses(tmp_path: Path) 
     assert rules["spec"] == source
 
 
-def test_every_path_of_the_api_is_routed_and_no_other() -> None:
-    text = (ROOT / "k8s/components/gateway/httproute.yaml").read_text()
+@pytest.mark.parametrize(
+    ("right", "wrong", "what"),
+    [
+        ("", "", None),
+        ("number: 8000", "number: 80", "paths[0].backend.service: no Service fairlane has a port"),
+        ("pathType: Exact", "type: Exact", "paths[3]: "),
+    ],
+)
+def test_an_ingress_in_place_of_the_gateway_is_checked_as_strictly(
+    copy: Path, custom: schemas.Schemas, right: str, wrong: str, what: str | None
+) -> None:
+    spoil(copy, GPU, "../../components/gateway", "../../components/ingress")
+    spoil(copy, "k8s/components/ingress/ingress.yaml", right, wrong)
+    found = problems("gpu", custom)
+    if what is None:
+        assert found == []
+    else:
+        assert any("Ingress/fairlane: spec.rules[0].http" in line for line in found), found
+        assert any(what in line for line in found), found
+
+
+def routed(component: str) -> list[str]:
+    text = (ROOT / "k8s/components" / component).read_text()
     (rule,) = yaml.safe_load(text)["spec"]["rules"]
-    prefixes = [match["path"]["value"] for match in rule["matches"]]
+    if "http" in rule:
+        return [path["path"] for path in rule["http"]["paths"]]
+    assert rule["timeouts"] == {"request": "0s", "backendRequest": "0s"}
+    return [match["path"]["value"] for match in rule["matches"]]
+
+
+@pytest.mark.parametrize("component", ["gateway/httproute.yaml", "ingress/ingress.yaml"])
+def test_every_path_of_the_api_is_routed_and_no_other(component: str) -> None:
+    prefixes = routed(component)
     for path in (*ENGINE_PATHS, *PASS_PATHS, "/v1/models", "/readyz"):
         assert any(path == prefix or path.startswith(f"{prefix}/") for prefix in prefixes), path
     for path in ("/admin", "/metrics", "/-/routes"):
         assert not any(path == prefix or path.startswith(f"{prefix}/") for prefix in prefixes)
-    assert rule["timeouts"] == {"request": "0s", "backendRequest": "0s"}
 
 
 def test_the_stores_command_starts_a_server_as_it_should_be(tmp_path: Path) -> None:

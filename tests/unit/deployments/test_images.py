@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from deployments.haproxy import BINARY
+
 ROOT = Path(__file__).parents[3]
 DOCKERFILES = sorted((ROOT / "deployments/images").glob("*.Dockerfile"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -70,6 +72,15 @@ def test_nothing_is_fetched_unchecked_and_no_secret_is_an_argument(dockerfile: P
             assert "--require-hashes" in command or re.search(r"(/wheels/\*\.whl| \.)\s*$", command)
         for command in re.findall(r"apt-get install[^&]*", argument):
             assert "--no-install-recommends" in command
+
+
+def test_serve_starts_our_haproxy_which_doctor_has_seen_start(dockerfile: Path) -> None:
+    steps = instructions(dockerfile)
+    (at,) = [n for n, (name, text) in enumerate(steps) if name == "ENV" and f"{BINARY}=" in text]
+    path = dict(part.split("=", 1) for part in steps[at][1].split())[BINARY]
+    assert path.startswith("/")
+    assert path.endswith("/fairlane-haproxy")
+    assert any("fairlane doctor --only software" in text for _, text in steps[at:])
 
 
 def test_labels_say_what_it_is(dockerfile: Path) -> None:
