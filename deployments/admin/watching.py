@@ -50,14 +50,16 @@ def _headline(seen: dict[str, Any]) -> Text:
     rates = seen["rates"]
     text = Text(f"{seen['pool']}  ", style="bold").append(word, style=f"bold {color}")
     if seen["gap"] is not None:
-        text.append(f"  gap {short(seen['gap'])} of {short(_bound(seen))}")
+        bound = _bound(seen)
+        text.append(f"  gap {short(seen['gap'])}" + (f" of {short(bound)}" if bound else ""))
     if seen["jain"] is not None:
         text.append(f"  Jain {seen['jain']:.3f}")
     text.append(f"\nservice {short(rates['service_per_s'])}/s")
     text.append(
         f"  tokens {short(rates['input_per_s'])}/s in, {short(rates['output_per_s'])}/s out"
     )
-    text.append(f"\nwaiting {seen['waiting']} of {seen['backlogged']} clients")
+    many = "" if seen["backlogged"] == 1 else "s"
+    text.append(f"\nwaiting {seen['waiting']:,} of {seen['backlogged']:,} client{many}")
     if seen["waiting"]:
         text.append(f", oldest {seen['oldest_wait_ms'] / 1000:.1f} s")
     text.append(f"  running {seen['running']}  credits {seen['credits']}")

@@ -1,7 +1,7 @@
 // The tree of shares: organisations, their teams, and the clients that have a row.
 import { admin } from "./api.js";
 import { bar, h, keyed, table, text } from "./dom.js";
-import { percent, short } from "./format.js";
+import { count, percent, short } from "./format.js";
 
 export const title = "Groups";
 
@@ -10,13 +10,13 @@ export function groups({ live }) {
   let known = new Map(); // path -> weight, of all there are
   const body = h("tbody");
   const sheet = table("Groups and clients", [
-    { label: "Name" }, { label: "Weight", number: true }, { label: "Owed next to its siblings", number: true },
+    { label: "Name" }, { label: "Weight", number: true }, { label: "Entitled to", number: true },
     { label: "Share of all", number: true }, { label: "Waiting", number: true }, { label: "Running", number: true }, { label: "Counter", number: true }, { label: h("span", { class: "unseen" }, "More") },
   ], body);
   const none = h("p", { class: "none" }, "");
   const element = h("div", { class: "page" },
     h("h1", {}, "Groups"),
-    h("p", { class: "hint" }, "Who stands together shares by weight; what one leaves goes to its siblings first. “Owed” is the weight among those of them that want something now. Of clients, those with most service."),
+    h("p", { class: "hint" }, "Who stands together shares by weight; what one leaves goes to its siblings first. “Entitled to” is its part, by weight, among the siblings that ask for something now: who asks for less leaves the rest to them. Of clients, those with most service."),
     h("section", { class: "card" }, sheet, none));
 
   const update = () => {
@@ -83,7 +83,7 @@ function line(toggle) {
       );
       what.href = `#/what-if?${row.isGroup ? "group" : "client"}=${encodeURIComponent(row.path)}`;
       what.textContent = "What if";
-      what.setAttribute("aria-label", `What if the weight of ${row.path} were another`);
+      what.setAttribute("aria-label", `What if the weight of ${row.path} were different`);
       members.href = `#/clients?group=${encodeURIComponent(row.path)}`;
       members.textContent = "Clients";
       members.setAttribute("aria-label", `Clients of ${row.path}`);
@@ -92,7 +92,7 @@ function line(toggle) {
     }
     if (row.isGroup && row.holds) head.firstChild.setAttribute("aria-expanded", String(row.open));
     element.classList.toggle("group", row.isGroup);
-    [row.weight ?? "–", row.owed === null ? "–" : percent(row.owed), short(row.waiting), short(row.running), short(row.counter)].forEach((value, i) => text(cells[i], value));
+    [row.weight ?? "–", row.owed === null ? "–" : percent(row.owed), row.isGroup ? count(row.waiting, "client") : short(row.waiting), short(row.running), short(row.counter)].forEach((value, i) => text(cells[i], value));
     text(share, percent(row.share));
     shareBar.set(row.share);
   };
