@@ -87,6 +87,21 @@ class BodyRules:
         _check_count(content, fields, copies, self.max_sequences, "sequences")
 
 
+def asks_prompt_logprobs(path: str, content: dict[str, Any]) -> str | None:
+    """The field that asks for the log probabilities of the prompt's own tokens, if one does.
+
+    vLLM makes them of a prompt that is to be echoed, too. Where it serves LoRA adapters they are
+    wrong, of other adapters, or (on CPU) end the engine and all that runs in it:
+    https://github.com/vllm-project/vllm/issues/16668.
+    """
+    if content.get("prompt_logprobs") is not None:
+        return "prompt_logprobs"
+    if content.get("echo") in (None, False):
+        return None
+    # Chats have 0 where they name no number, and that is enough.
+    return None if path == "/v1/completions" and content.get("logprobs") is None else "echo"
+
+
 def _check_kinds(content: dict[str, Any]) -> None:
     for name, (kind, called) in KINDS.items():
         value = content.get(name)

@@ -133,7 +133,9 @@ def _add_keys(commands: Any) -> None:
     rotate = _leaf(
         commands, "rotate", _rotate_key, "make a new key in place of an old one, shown this once"
     )
-    rotate.add_argument("key", type=key_id, metavar="KEY-ID", help="as `fairlane keys list` shows it")
+    rotate.add_argument(
+        "key", type=key_id, metavar="KEY-ID", help="as `fairlane keys list` shows it"
+    )
     rotate.add_argument(
         "--overlap",
         type=seconds,
@@ -142,7 +144,14 @@ def _add_keys(commands: Any) -> None:
         help="how long the old key goes on working (default 24h; 0: not at all)",
     )
     revoke = _leaf(commands, "revoke", _revoke_key, "end a key at once and for good")
-    revoke.add_argument("key", type=key_id, metavar="KEY-ID", help="as `fairlane keys list` shows it")
+    revoke.add_argument(
+        "key", type=key_id, metavar="KEY-ID", help="as `fairlane keys list` shows it"
+    )
+
+
+def _add_key_id(command: argparse.ArgumentParser) -> None:
+    shown = "as `fairlane keys list` shows it"
+    command.add_argument("key", type=key_id, metavar="KEY-ID", help=shown)
 
 
 def _family(commands: Any, name: str, about: str) -> Any:

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 
 import orjson
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -28,6 +29,7 @@ from router.admin.guard import Asgi, Receive, Scope, Send
 from router.admin.usage_report import Question, rows
 from router.clients import Client
 from router.dashboard.headers import Hardened
+from router.dashboard.refusal import refusal, told
 from router.dashboard.static_files import static_file
 from router.errors import ApiError, unavailable
 from router.live.pools import LivePool, LivePools
@@ -105,7 +107,8 @@ class Me:
         self._usage = Remembered(USAGE_FRESH_S)
         self._rates = Rates()
         routes = [Route("/me", self._me), Route("/me/static/{path:path}", _static)]
-        self._app: Asgi = Hardened(Starlette(routes=routes))
+        handlers = {HTTPException: told}
+        self._app: Asgi = Hardened(Starlette(routes=routes, exception_handlers=handlers))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -122,9 +125,9 @@ class Me:
             answer = await self._answers.get(client.name, lambda: self._of(client))
             return Response(answer, media_type="application/json")
         except StoreUnavailableError:
-            return _refusal(unavailable("the store is out of reach; try again", 2))
+            return refusal(unavailable("the store is out of reach; try again", 2))
         except ApiError as error:
-            return _refusal(error)
+            return refusal(error)
 
     async def _of(self, client: Client) -> bytes:
         usage = await self._usage.get(client.name, lambda: self._used(client.name))
@@ -195,8 +198,3 @@ async def _no_groups(_: Iterable[str]) -> Mapping[str, str]:
 
 async def _static(request: Request) -> Response:
     return static_file(request, request.path_params["path"])
-
-
-def _refusal(error: ApiError) -> Response:
-    headers = {name.decode(): value.decode() for name, value in error.headers()}
-    return Response(error.body(), error.status, headers, "application/json")
