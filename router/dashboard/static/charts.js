@@ -113,7 +113,7 @@ export class Chart {
           : { range: (_, low, high) => [0, max ?? Math.max(1e-9, high * 1.06 || 1)] },
       },
       axes: [
-        { ...axis, size: 26, space: 58, incrs: STEPS_S, grid: { show: false }, values: (_, ticks) => ticks.map((s) => clock(1000 * s, ticks.length > 1 && ticks[1] - ticks[0] < 60)) },
+        { ...axis, size: 26, space: this.plot.clientWidth < 500 ? 58 : 86, incrs: STEPS_S, grid: { show: false }, values: (_, ticks) => ticks.map((s) => clock(1000 * s, ticks.length > 1 && ticks[1] - ticks[0] < 60)) },
         {
           ...axis, size: 46, space: 34,
           values: (_, ticks) => ticks.map((value) => format(value)),

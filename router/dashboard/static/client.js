@@ -32,7 +32,7 @@ export function client({ live, name }) {
   });
   const keys = h("section", { class: "card" }, h("h2", {}, "Keys"));
   const recent = h("section", { class: "card" }, h("h2", {}, "Last requests"));
-  const usage = h("section", { class: "card" }, h("h2", {}, "Usage, 14 days"));
+  const usage = h("section", { class: "card" }, h("h2", {}, "Usage in tokens, 14 days"));
   const element = h("div", { class: "page" },
     h("p", { class: "crumbs" }, h("a", { href: "#/clients" }, "Clients")),
     h("h1", {}, name), facts, actions,

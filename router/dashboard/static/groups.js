@@ -28,7 +28,7 @@ export function groups({ live }) {
       const children = nodes.filter((node) => node.parent === parent);
       const active = children.filter((node) => node.waiting || node.running);
       const weights = active.reduce((sum, node) => sum + (node.weight ?? 1), 0);
-      children.sort((a, b) => Number(b.isGroup) - Number(a.isGroup) || b.rate - a.rate || (a.name < b.name ? -1 : 1));
+      children.sort((a, b) => Number(idle(a)) - Number(idle(b)) || Number(b.isGroup) - Number(a.isGroup) || b.rate - a.rate || (a.name < b.name ? -1 : 1));
       for (const node of children) {
         const owed = active.includes(node) && weights ? (node.weight ?? 1) / weights : null;
         const holds = nodes.some((one) => one.parent === node.path && node.isGroup);
@@ -47,6 +47,8 @@ export function groups({ live }) {
   update();
   return { element, update, close() {} };
 }
+
+const idle = (node) => !node.waiting && !node.running && !node.rate;
 
 // Groups of the directory, with what was seen of them, and the clients with rows.
 function tree(seen, known) {
@@ -92,6 +94,7 @@ function line(toggle) {
     }
     if (row.isGroup && row.holds) head.firstChild.setAttribute("aria-expanded", String(row.open));
     element.classList.toggle("group", row.isGroup);
+    element.classList.toggle("idle", idle(row));
     [row.weight ?? "–", row.owed === null ? "–" : percent(row.owed), row.isGroup ? count(row.waiting, "client") : short(row.waiting), short(row.running), short(row.counter)].forEach((value, i) => text(cells[i], value));
     text(share, percent(row.share));
     shareBar.set(row.share);

@@ -35,7 +35,7 @@ const about = h("p", { class: "hint" });
 const trouble = h("p", { class: "hint", role: "status" });
 mine.append(h("div", { class: "page", hidden: true },
   heading, about, trouble, pools,
-  h("section", { class: "card" }, h("h2", {}, "Usage, 14 days"), table("What you used", ["Day", "Model", "Requests", "Input", "Cached", "Output", "Service"].map((label, i) => ({ label, number: i > 1 })), usage)),
+  h("section", { class: "card" }, h("h2", {}, "Usage in tokens, 14 days"), table("What you used", ["Day", "Model", "Requests", "Input", "Cached", "Output", "Service"].map((label, i) => ({ label, number: i > 1 })), usage)),
   h("section", { class: "card" }, h("h2", {}, "Limits"), limits)));
 
 function show(content) {
@@ -55,7 +55,7 @@ function show(content) {
 }
 
 function pool() {
-  const names = ["Share", "Service/s", "Waiting", "Running", "First in line for", "Ahead of you"];
+  const names = ["Share", "Service/s", "Waiting", "Running", "Longest wait", "Ahead of you"];
   const values = Object.fromEntries(names.map((name) => [name, h("dd")]));
   const share = bar("Your share of the service");
   const title = h("h2");
@@ -66,7 +66,7 @@ function pool() {
     text(values["Service/s"], short(now.service_per_s));
     text(values.Waiting, short(now.waiting));
     text(values.Running, short(now.running));
-    text(values["First in line for"], now.waiting ? duration(now.waited_ms) : "–");
+    text(values["Longest wait"], now.waiting ? duration(now.waited_ms) : "–");
     text(values["Ahead of you"], now.ahead.length ? now.ahead.map((place) => `${place.ahead} of ${place.of}${place.group ? ` in ${place.group}` : ""}`).join(", ") : "–");
     share.set(now.share ?? 0);
   };

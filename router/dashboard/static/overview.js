@@ -49,7 +49,7 @@ export function overview({ live }) {
 
   const spread = new Chart({
     title: "Counters",
-    hint: "service ahead of the least served of the group, by weight",
+    hint: "ahead of the least served, in service",
     data: () => ({ at: live.at, lines: spreadOf(live), format: short }),
     said: () => "How far the counter of each client with something waiting is ahead of the lowest one, over time.",
   });
