@@ -9,6 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fairness.classes import split_class
+
 BAR = 12  # cells
 GOOD, BAD, WAIT, DIM = "green", "red", "yellow", "dim"
 
@@ -78,7 +80,7 @@ def _clients(seen: dict[str, Any], most: int) -> Table:
         ahead = row["counter"] - lowest[row["group"]] if row["waiting"] else None
         table.add_row(
             Text(row["client"]),
-            Text(row["group"], style=DIM),
+            Text(_group(row["group"]), style=DIM),
             "-" if row["weight"] is None else f"{row['weight']:g}",
             f"{share:.1%}",
             bar(share),
@@ -102,10 +104,18 @@ def _groups(seen: dict[str, Any]) -> Table:
     table = _table("group", "", "weight", "share", "", "waiting", "running", "")
     for row in sorted(seen["groups"], key=lambda row: str(row["group"])):
         share = _rate(row) / (_rate(seen) or 1)
-        name = Text("  " * row["group"].count("/") + row["group"].rpartition("/")[2])
+        outer, _, last = row["group"].rpartition("/")
+        name = Text("  " * row["group"].count("/") + (last if outer else _group(last)))
         told = (f"{row['weight']:g}", f"{share:.1%}", bar(share))
         table.add_row(name, "", *told, str(row["waiting"]), str(row["running"]), "")
     return table
+
+
+def _group(path: str) -> str:
+    """As people call it: a priority class is an outermost group."""
+    priority_class, within = split_class(f"{path}/")
+    told = (within.removesuffix("/"), priority_class and f"class {priority_class}")
+    return ", ".join(filter(None, told)) if priority_class else path
 
 
 def _replicas(seen: dict[str, Any]) -> Table:

@@ -22,7 +22,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from fairness.classes import split_class
 from fairness.observe.observation import Observation
+from fairness.observe.standing import Place
 from fairness.store.contract import ClientState, StoreUnavailableError
 from fairness.store.usage import day_of, today
 from router.admin.guard import Asgi, Receive, Scope, Send
@@ -136,7 +138,9 @@ class Me:
                 "client": client.name,
                 "weight": client.weight,
                 "group": client.groups[-1].name if client.groups else None,
+                "priority_class": client.priority_class or None,
                 "limits": self._limits(),
+                "own_limits": own_limits(client),
                 "pools": {
                     name: await self._in(name, pool, client.name)
                     for name, pool in self._live.items()
@@ -159,7 +163,7 @@ class Me:
             "waiting": state.waiting,
             "running": state.running,
             "waited_ms": line.waited_ms,
-            "ahead": [dataclasses.asdict(place) for place in line.places],
+            "ahead": ahead(line.places),
             "input_tokens": state.input_tokens,
             "cached_tokens": state.cached_tokens,
             "output_tokens": state.output_tokens,
@@ -190,6 +194,20 @@ class Me:
             }
             async for (day, model), used in found
         ]
+
+
+def ahead(places: Iterable[Place]) -> list[dict[str, Any]]:
+    """Without the level of priority classes: these go in their order, whatever their counters."""
+    named = [(*split_class(f"{place.group}/"), place) for place in places if place.group]
+    classed = any(priority_class for priority_class, *_ in named)
+    told = [dataclasses.asdict(place) | {"group": group.strip("/")} for _, group, place in named]
+    return told + [dataclasses.asdict(place) for place in places if not (place.group or classed)]
+
+
+def own_limits(client: Client) -> dict[str, dict[str, float]]:
+    """Of the client and of its groups, by their names; those that are set."""
+    levels = {client.name: client.limits} | {group.name: group.limits for group in client.groups}
+    return {name: limits.given() for name, limits in levels.items() if limits.given()}
 
 
 async def _no_groups(_: Iterable[str]) -> Mapping[str, str]:

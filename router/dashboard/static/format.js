@@ -31,6 +31,18 @@ export function count(number, one, many = `${one}s`) {
   return `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
 }
 
+// A priority class is an outermost group of that name: ["interactive", "acme/ml"].
+export function inClass(path) {
+  if (!path.startsWith("class:")) return ["", path];
+  const [outermost, ...within] = path.slice("class:".length).split("/");
+  return [outermost, within.join("/")];
+}
+
+export function groupName(path) {
+  const [priority, within] = inClass(path);
+  return [within, priority && `class ${priority}`].filter(Boolean).join(", ");
+}
+
 export function moment(text) {
   return text ? new Date(text).toLocaleString([], { dateStyle: "medium", timeStyle: "short" }) : NONE;
 }

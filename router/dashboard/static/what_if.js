@@ -1,7 +1,7 @@
 // What another weight would do, before it is set.
 import { admin, change, path } from "./api.js";
 import { bar, h, keyed, say, table, text } from "./dom.js";
-import { percent, short } from "./format.js";
+import { groupName, inClass, percent, short } from "./format.js";
 
 export const title = "What if";
 
@@ -37,7 +37,7 @@ export function whatIf({ live, query }) {
   let chosen = false; // was a weight typed?
 
   const offer = () => {
-    const all = kind === "client" ? live.latest?.clients.map((row) => row.client) : live.latest?.groups.map((row) => row.group);
+    const all = kind === "client" ? live.latest?.clients.map((row) => row.client) : [...new Set(live.latest?.groups.map((row) => inClass(row.group)[1]))].filter(Boolean);
     names.replaceChildren(...(all ?? []).map((one) => h("option", { value: one })));
   };
   const soon = () => { clearTimeout(waiting); waiting = setTimeout(look, 250); };
@@ -71,8 +71,8 @@ export function whatIf({ live, query }) {
 
   function show({ shares, service_per_s: total }, wanted) {
     result.hidden = false;
-    const rows = shares.filter((row) => row.kind !== "group" || row.now_per_s || row.after_per_s || row.name === wanted)
-      .map((row) => ({ ...row, total: total || 1, target: row.kind === kind && row.name === wanted }));
+    const rows = shares.filter((row) => row.kind !== "group" || row.now_per_s || row.after_per_s || inClass(row.name)[1] === wanted)
+      .map((row) => ({ ...row, total: total || 1, target: row.kind === kind && (kind === "group" ? inClass(row.name)[1] : row.name) === wanted }));
     rows.sort((a, b) => Number(b.target) - Number(a.target) || Math.abs(b.after_per_s - b.before_per_s) - Math.abs(a.after_per_s - a.before_per_s) || b.after_per_s - a.after_per_s);
     keyed(body, rows.slice(0, 40), (row) => `${row.kind} ${row.name}`, line);
     const mine = rows[0];
@@ -122,7 +122,7 @@ function line() {
   const element = h("tr", {}, who, cells, h("td", { class: "number share" }, after, afterBar), diff);
   element.update = (row) => {
     element.classList.toggle("target", row.target);
-    text(who, row.kind === "others" ? (row.group ? `other clients of ${row.group}` : "other clients") : row.kind === "group" ? `${row.name} (group)` : row.name);
+    text(who, row.kind === "others" ? (row.group ? `other clients of ${groupName(row.group)}` : "other clients") : row.kind === "group" ? `${groupName(row.name)}${inClass(row.name)[1] ? " (group)" : ""}` : row.name);
     text(cells[0], row.weight === null ? "–" : short(row.weight));
     text(cells[1], percent(row.now_per_s / row.total));
     text(cells[2], percent(row.before_per_s / row.total));
