@@ -31,6 +31,11 @@ KINDS: dict[str, tuple[type, str]] = {
     "structured_outputs": (dict, "an object"),
 }
 
+# Path -> a field of which vLLM tries each object against some thirty kinds: a millisecond each, on
+# the event loop of all clients, for those that fit none. Far more than conversations have.
+KINDS_TRIED = {"/v1/responses": "input"}
+MAX_TRIED = 3000
+
 # Path -> the fields that may be lists of prompts. What is not here has one.
 PROMPT_FIELDS = {"/v1/completions": ("prompt", "prompt_embeds")}
 INPUT_FIELDS = {
@@ -68,6 +73,7 @@ class BodyRules:
             _refuse(content, MEDIA_FIELDS, "router.allow_media_options")
         if not self.allow_remote_media:
             _refuse_urls(content)
+        _check_tried(path, content)
         self._check_sequences(path, content)
         _check_count(content, INPUT_FIELDS.get(path, ()), 1, self.max_inputs, "texts")
 
@@ -107,6 +113,19 @@ def _check_kinds(content: dict[str, Any]) -> None:
         value = content.get(name)
         if value is not None and not isinstance(value, kind):
             raise ApiError(400, f"'{name}' must be {called}", param=name)
+
+
+def _check_tried(path: str, content: dict[str, Any]) -> None:
+    name = KINDS_TRIED.get(path)
+    value = content.get(name) if name is not None else None
+    if not isinstance(value, list):
+        return
+    if not all(isinstance(item, dict) for item in value):
+        raise ApiError(400, f"'{name}' must be a text or an array of objects", param=name)
+    count = sum(len(level) for level in _levels(value))
+    if count > MAX_TRIED:
+        what = f"'{name}' has {count} objects and arrays in it; send at most {MAX_TRIED}"
+        raise ApiError(400, what, param=name)
 
 
 def _refuse(content: dict[str, Any], names: tuple[str, ...], setting: str) -> None:

@@ -97,3 +97,15 @@ def test_prompt_logprobs_are_recognised_however_they_are_asked_for() -> None:
     ):
         assert asks_prompt_logprobs(TEXT, content) is None
     assert asks_prompt_logprobs(CHAT, {"logprobs": True, "top_logprobs": 3}) is None
+
+
+def test_what_vllm_tries_against_many_kinds_is_bounded() -> None:
+    """12 kB of it had held up a replica's event loop for eleven seconds. Found by fuzzing."""
+    path = "/v1/responses"
+    item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "x"}]}
+    BodyRules().check(path, {"input": "x"})
+    BodyRules().check(path, {"input": [item] * 900})
+    assert refused(path, {"input": [item] * 1000}) == "input"
+    assert refused(path, {"input": ["x"] * 2}) == "input"
+    assert refused(path, {"input": [{"content": [{}] * 3000}]}) == "input"
+    BodyRules().check(CHAT, {"messages": [item] * 1000})
