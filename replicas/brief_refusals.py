@@ -51,9 +51,10 @@ def shorten(app: ASGIApp) -> int:
     shortened = 0
     for route in getattr(app, "routes", ()):
         if isinstance(route, APIRoute):
-            for body in (*route.dependant.body_params, route.body_field):
+            bodies: list[Any] = [*route.dependant.body_params, route.body_field]
+            for body in bodies:
                 adapter = getattr(body, "_type_adapter", None)
                 if adapter is not None and not isinstance(adapter, Brief):
-                    body._type_adapter = Brief(adapter)  # type: ignore[union-attr, assignment]
+                    body._type_adapter = Brief(adapter)
                     shortened += 1
     return shortened
