@@ -76,7 +76,7 @@ export function whatIf({ live, query }) {
     rows.sort((a, b) => Number(b.target) - Number(a.target) || Math.abs(b.after_per_s - b.before_per_s) - Math.abs(a.after_per_s - a.before_per_s) || b.after_per_s - a.after_per_s);
     keyed(body, rows.slice(0, 40), (row) => `${row.kind} ${row.name}`, line);
     const mine = rows[0];
-    text(same, mine?.target && rows.every((row) => Math.abs(row.after_per_s - row.before_per_s) < 5e-4 * row.total)
+    text(same, mine?.target && !mine.backlogged && rows.every((row) => Math.abs(row.after_per_s - row.before_per_s) < 5e-4 * row.total)
       ? `Nothing would change now: ${mine.now_per_s ? `${wanted} receives all that it asks for` : `${wanted} asks for nothing`}. See what it would get “as if it wanted all it can get”.` : "");
     if (mine?.target) say(`${wanted}: from ${percent(mine.before_per_s / mine.total)} to ${percent(mine.after_per_s / mine.total)}`);
   }
