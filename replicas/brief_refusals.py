@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic_core import PydanticCustomError
 from starlette.types import ASGIApp
 
-MOST = 100  # errors told one by one
+MOST = 500  # errors told one by one
 
 
 class Brief:

@@ -31,10 +31,10 @@ KINDS: dict[str, tuple[type, str]] = {
     "structured_outputs": (dict, "an object"),
 }
 
-# Path -> a field of which vLLM tries each object against some thirty kinds: a millisecond each, on
+# Path -> a field of which vLLM tries each object against some thirty kinds: some milliseconds each, on
 # the event loop of all clients, for those that fit none. Far more than conversations have.
 KINDS_TRIED = {"/v1/responses": "input"}
-MAX_TRIED = 3000
+MAX_TRIED = 1000
 
 # Path -> the fields that may be lists of prompts. What is not here has one.
 PROMPT_FIELDS = {"/v1/completions": ("prompt", "prompt_embeds")}
