@@ -134,6 +134,12 @@ chromium:
 	        apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes \
 	            --no-install-recommends chromium >/dev/null; \
 	    fi; } || echo 'test: no chromium here; tests in a browser will be skipped'
+	@command -v npm >/dev/null || { \
+	    if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	        echo 'test: installing npm with apt-get'; \
+	        apt-get -qq update && DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes \
+	            --no-install-recommends npm >/dev/null; \
+	    fi; } || true
 	@[ -f $(WEB)/node_modules/axe-core/axe.min.js ] || { command -v npm >/dev/null && \
 	    cd $(WEB) && npm ci --ignore-scripts --no-audit --no-fund --silent; } || \
 	    echo 'test: no npm here; tests of accessibility will be skipped'

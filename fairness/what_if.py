@@ -5,6 +5,9 @@ water into vessels as wide as the weights of those that stand together: all fill
 one is closed where it wants no more. A group wants what those in it want together, and what it gets
 is poured in it in the same way. (Bertsekas and Gallager, Data Networks, 6.5.2.)
 
+Priority classes stand outermost, and go in order: each gets its floor of what it wants, then the
+highest all that it wants, then the next.
+
 What this leaves out: demand changes with service (a client that is answered sooner asks more), and
 the total may change with who is served. So it tells where shares go, not to the last per cent.
 """
@@ -15,8 +18,11 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from fairness.groups import ROOT, parent_of_group
+
+NO_CLASSES: Mapping[str, float] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +37,10 @@ class Demand:
 
 
 def fair_shares(
-    demands: Iterable[Demand], groups: Mapping[str, float], capacity: float
+    demands: Iterable[Demand],
+    groups: Mapping[str, float],
+    capacity: float,
+    floors: Mapping[str, float] = NO_CLASSES,
 ) -> dict[str, float]:
     """Return name -> service by the second, for clients and for the groups they stand in.
 
@@ -39,6 +48,7 @@ def fair_shares(
         demands: of the clients; names differ from those of groups, which end in a slash.
         groups: group -> weight; 1 for one that is not in it.
         capacity: service by the second, of all. It is used up if anyone wants it.
+        floors: of priority classes, by their group, the highest first; none if there are none.
 
     O(n log n).
     """
@@ -56,9 +66,27 @@ def fair_shares(
     open_groups = [ROOT]
     while open_groups:
         group = open_groups.pop()
-        shares |= _poured(children[group], shares[group])
+        if group == ROOT and floors:
+            shares |= _in_order(children[group], floors, capacity)
+        else:
+            shares |= _poured(children[group], shares[group])
         open_groups += (node for node in children[group] if node in children)
     del shares[ROOT]
+    return shares
+
+
+def _in_order(
+    classes: Mapping[str, tuple[float, float]], floors: Mapping[str, float], amount: float
+) -> dict[str, float]:
+    """classes: group -> (its weight, which says nothing, and what it wants)."""
+    wants = {name: wanted for name, (_, wanted) in classes.items()}
+    shares = {name: min(wanted, floors.get(name, 0.0) * amount) for name, wanted in wants.items()}
+    left = amount - math.fsum(shares.values())
+    for name in (*floors, *(name for name in wants if name not in floors)):
+        if name in shares:
+            more = min(wants[name] - shares[name], left)
+            shares[name] += more
+            left -= more
     return shares
 
 

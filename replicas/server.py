@@ -29,6 +29,7 @@ from fairness.observe.observation import ReplicaFacts
 from fairness.store.contract import QueueSettings, Sender
 from fairness.store.locate import GrantKey, LocatedQueue, StoreSource
 from replicas.autoscaling import Work
+from replicas.brief_refusals import shorten
 from replicas.engine import FairVLLMEngine
 from replicas.facts import cache_tokens, keep_telling
 from replicas.grant_check import GrantCheck, about_lease
@@ -128,8 +129,10 @@ class FairLLMServer(LLMServer):
         )
         self._neighbours = await self._meet_neighbours(name)
         shares = Shares(self._book, longest, asyncio.get_running_loop().time)
+        app = await self.__serve_build_asgi_app__()
+        shorten(app)
         door = GrantCheck(
-            await self.__serve_build_asgi_app__(),
+            app,
             key=key.now,
             replica=name,
             leases=self._link,

@@ -191,6 +191,13 @@ class RouterApp:
 
     async def _serve(self, exchange: Exchange, client: Client, body: Body) -> None:
         turns = self._pool(body.model)
+        if body.prompt_logprobs and self._pool_of(body.model) in self.adapters.values():
+            raise ApiError(
+                400,
+                f"'{body.prompt_logprobs}' asks for log probabilities of the prompt, which the "
+                f"engine can't tell where it serves LoRA adapters, as it does of {body.model!r}",
+                param=body.prompt_logprobs,
+            )
         if self.watch is None:
             await self._take_turn(exchange, client, body, turns, None)
             return

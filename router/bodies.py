@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 
 from fairness.store.contract import PRIORITY_LIMIT
-from router.body_rules import BodyRules
+from router.body_rules import BodyRules, asks_prompt_logprobs
 from router.errors import ApiError, too_large, too_slow
 
 # Fields by which a body could claim another place in the queue, another identity or another
@@ -37,12 +37,14 @@ class ClientGoneError(Exception):
 @dataclass(slots=True)
 class Body:
     """A checked body: the bytes to send on, the model they ask for, the request's priority among
-    its client's own, and how many tokens the engine may make for it (None: it does not say)."""
+    its client's own, how many tokens the engine may make for it (None: it does not say), and the
+    field that asks for log probabilities of the prompt (None: none does)."""
 
     data: bytes
     model: str
     priority: int = 0
     max_output: int | None = None
+    prompt_logprobs: str | None = None
 
     def release(self) -> None:
         """Forget the bytes: a stream may go on for long after they were sent."""
@@ -111,7 +113,7 @@ def check_body(data: bytes, path: str = "", rules: BodyRules = DEFAULT_RULES) ->
     max_output = _max_output(path, content)
     if not RESERVED_FIELDS.isdisjoint(content):
         data = _without_reserved(data)
-    return Body(data, model, priority, max_output)
+    return Body(data, model, priority, max_output, asks_prompt_logprobs(path, content))
 
 
 def _priority(value: Any) -> int:

@@ -31,6 +31,11 @@ KINDS: dict[str, tuple[type, str]] = {
     "structured_outputs": (dict, "an object"),
 }
 
+# Path -> a field of which vLLM tries each object against some thirty kinds. One that fits none
+# costs some milliseconds on the event loop of all clients.
+KINDS_TRIED = {"/v1/responses": "input"}
+MAX_TRIED = 1000
+
 # Path -> the fields that may be lists of prompts. What is not here has one.
 PROMPT_FIELDS = {"/v1/completions": ("prompt", "prompt_embeds")}
 INPUT_FIELDS = {
@@ -68,6 +73,7 @@ class BodyRules:
             _refuse(content, MEDIA_FIELDS, "router.allow_media_options")
         if not self.allow_remote_media:
             _refuse_urls(content)
+        _check_tried(path, content)
         self._check_sequences(path, content)
         _check_count(content, INPUT_FIELDS.get(path, ()), 1, self.max_inputs, "texts")
 
@@ -87,11 +93,39 @@ class BodyRules:
         _check_count(content, fields, copies, self.max_sequences, "sequences")
 
 
+def asks_prompt_logprobs(path: str, content: dict[str, Any]) -> str | None:
+    """The field that asks for the log probabilities of the prompt's own tokens, if one does.
+
+    vLLM makes them of a prompt that is to be echoed, too. Where it serves LoRA adapters they are
+    wrong, of other adapters, or (on CPU) end the engine and all that runs in it:
+    https://github.com/vllm-project/vllm/issues/16668.
+    """
+    if content.get("prompt_logprobs") is not None:
+        return "prompt_logprobs"
+    if content.get("echo") in (None, False):
+        return None
+    # Chats have 0 where they name no number, and that is enough.
+    return None if path == "/v1/completions" and content.get("logprobs") is None else "echo"
+
+
 def _check_kinds(content: dict[str, Any]) -> None:
     for name, (kind, called) in KINDS.items():
         value = content.get(name)
         if value is not None and not isinstance(value, kind):
             raise ApiError(400, f"'{name}' must be {called}", param=name)
+
+
+def _check_tried(path: str, content: dict[str, Any]) -> None:
+    name = KINDS_TRIED.get(path)
+    value = content.get(name) if name is not None else None
+    if not isinstance(value, list):
+        return
+    if not all(isinstance(item, dict) for item in value):
+        raise ApiError(400, f"'{name}' must be a text or an array of objects", param=name)
+    count = sum(len(level) for level in _levels(value))
+    if count > MAX_TRIED:
+        what = f"'{name}' has {count} objects and arrays in it; send at most {MAX_TRIED}"
+        raise ApiError(400, what, param=name)
 
 
 def _refuse(content: dict[str, Any], names: tuple[str, ...], setting: str) -> None:

@@ -54,6 +54,11 @@ def unauthorized(message: str) -> ApiError:
     return ApiError(401, message, "authentication_error", "invalid_api_key")
 
 
+def not_allowed(method: str, path: str) -> ApiError:
+    """405 for a method."""
+    return ApiError(405, f"{path} does not take {method}")
+
+
 def not_found(path: str) -> ApiError:
     """404 for a path."""
     return ApiError(404, f"there is nothing at {path}; see GET /v1/models and the README")

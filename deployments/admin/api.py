@@ -43,6 +43,8 @@ class AdminApi:
         self, base_url: str, key: str, transport: httpx.BaseTransport | None = None
     ) -> None:
         self._url = base_url.rstrip("/")
+        if not self._url.startswith(("http://", "https://")):
+            raise CommandError(f"{base_url!r} is no URL; write it as {DEFAULT_URL}")
         try:
             self._http = httpx.Client(
                 base_url=f"{self._url}/admin",
@@ -103,7 +105,11 @@ class AdminApi:
                 "check --base-url"
             )
         if answer.status_code == 401:
-            return f"{message}: {self._url} does not take this admin key"
+            return (
+                f"{message}: {self._url} does not take this admin key; see which one "
+                f"{KEY_VARIABLE} or --admin-key-file names. Keys of clients are none; admin keys "
+                "are those under `admin_key_hashes` or `admin_keys` of the Serve config file"
+            )
         if code == 404:  # not even the path is known there
             return f"{message}. Is the admin API on a port of its own there (`admin.port`)?"
         return message

@@ -60,3 +60,14 @@ def weight(text: str) -> float:
     if not 0 < value < math.inf:
         raise ArgumentTypeError(f"{text!r} is no weight: write a number above zero, such as 0.5")
     return value
+
+
+def key_id(text: str) -> str:
+    """The id of a key: the first 12 digits of its hash. (The message does not repeat what may be
+    a key.)"""
+    if not re.fullmatch(r"[0-9a-f]{12}", text):
+        raise ArgumentTypeError(
+            "the id of a key is 12 digits of 0-9 and a-f: `fairlane keys list CLIENT` shows it, "
+            "and `fairlane hash-key` begins with it"
+        )
+    return text

@@ -19,7 +19,7 @@ from deployments.admin.api import (
     admin_key,
     path_of,
 )
-from deployments.admin.arguments import limits, seconds, weight
+from deployments.admin.arguments import key_id, limits, seconds, weight
 from deployments.admin.classes import classes
 from deployments.admin.explain import explain, requests
 from deployments.admin.shadow import shadow
@@ -133,7 +133,9 @@ def _add_keys(commands: Any) -> None:
     rotate = _leaf(
         commands, "rotate", _rotate_key, "make a new key in place of an old one, shown this once"
     )
-    rotate.add_argument("key", metavar="KEY-ID", help="as `fairlane keys list` shows it")
+    rotate.add_argument(
+        "key", type=key_id, metavar="KEY-ID", help="as `fairlane keys list` shows it"
+    )
     rotate.add_argument(
         "--overlap",
         type=seconds,
@@ -142,7 +144,14 @@ def _add_keys(commands: Any) -> None:
         help="how long the old key goes on working (default 24h; 0: not at all)",
     )
     revoke = _leaf(commands, "revoke", _revoke_key, "end a key at once and for good")
-    revoke.add_argument("key", metavar="KEY-ID", help="as `fairlane keys list` shows it")
+    revoke.add_argument(
+        "key", type=key_id, metavar="KEY-ID", help="as `fairlane keys list` shows it"
+    )
+
+
+def _add_key_id(command: argparse.ArgumentParser) -> None:
+    shown = "as `fairlane keys list` shows it"
+    command.add_argument("key", type=key_id, metavar="KEY-ID", help=shown)
 
 
 def _family(commands: Any, name: str, about: str) -> Any:
@@ -198,7 +207,7 @@ def run(command: Command, arguments: argparse.Namespace) -> int:
 
 def _list_clients(api: AdminApi, arguments: argparse.Namespace) -> None:
     clients = api.pages("clients", search=arguments.search, group=arguments.group)
-    _tell_all(arguments, list(clients), CLIENT_COLUMNS)
+    _tell_all(arguments, list(clients), CLIENT_COLUMNS, "There are no such clients.")
 
 
 def _add_client(api: AdminApi, arguments: argparse.Namespace) -> None:
@@ -241,7 +250,8 @@ def _remove_client(api: AdminApi, arguments: argparse.Namespace) -> None:
 
 
 def _list_groups(api: AdminApi, arguments: argparse.Namespace) -> None:
-    _tell_all(arguments, list(api.pages("groups", search=arguments.search)), GROUP_COLUMNS)
+    groups = list(api.pages("groups", search=arguments.search))
+    _tell_all(arguments, groups, GROUP_COLUMNS, "There are no such groups.")
 
 
 def _add_group(api: AdminApi, arguments: argparse.Namespace) -> None:
@@ -268,7 +278,8 @@ def _remove_group(api: AdminApi, arguments: argparse.Namespace) -> None:
 
 def _list_keys(api: AdminApi, arguments: argparse.Namespace) -> None:
     keys = api.ask("GET", "/keys", params={"client": arguments.client})["keys"]
-    _tell_all(arguments, keys, KEY_COLUMNS)
+    none = "It has no key: `fairlane keys create` makes one."
+    _tell_all(arguments, keys, KEY_COLUMNS, none)
 
 
 def _create_key(api: AdminApi, arguments: argparse.Namespace) -> None:
@@ -291,7 +302,7 @@ def _revoke_key(api: AdminApi, arguments: argparse.Namespace) -> None:
 
 def _audit(api: AdminApi, arguments: argparse.Namespace) -> None:
     events = api.ask("GET", "/audit", params={"limit": arguments.limit})["events"]
-    _tell_all(arguments, events, EVENT_COLUMNS)
+    _tell_all(arguments, events, EVENT_COLUMNS, "Nothing was changed yet.")
 
 
 def _tell(arguments: argparse.Namespace, row: dict[str, Any], columns: tuple[str, ...]) -> None:
@@ -302,12 +313,15 @@ def _tell(arguments: argparse.Namespace, row: dict[str, Any], columns: tuple[str
 
 
 def _tell_all(
-    arguments: argparse.Namespace, rows: list[dict[str, Any]], columns: tuple[str, ...]
+    arguments: argparse.Namespace, rows: list[dict[str, Any]], columns: tuple[str, ...], none: str
 ) -> None:
+    """none: what to say in place of an empty table."""
     if arguments.json:
         _print_json(rows)
-    else:
+    elif rows:
         show(rows, columns)
+    else:
+        print(none)
 
 
 def _tell_key(arguments: argparse.Namespace, made: dict[str, Any]) -> None:

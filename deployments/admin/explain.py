@@ -8,8 +8,9 @@ import json
 from deployments.admin.api import AdminApi, path_of
 from deployments.admin.tables import show
 
+TIMES = ("waited_ms", "ended_ms")
 COLUMNS = (
-    *("request", "client", "model", "received_at", "state", "status", "waited_ms", "ended_ms"),
+    *("request", "client", "model", "received_at", "state", "status", *TIMES),
     *("input_tokens", "output_tokens", "service", "replica"),
 )
 
@@ -27,5 +28,12 @@ def requests(api: AdminApi, arguments: argparse.Namespace) -> None:
     rows = api.ask("GET", "/requests", params=given)["requests"]
     if arguments.json:
         print(json.dumps(rows, indent=2))
+    elif rows:
+        show((row | {name: _whole(row[name]) for name in TIMES} for row in rows), COLUMNS)
     else:
-        show(rows, COLUMNS)
+        of = f" of {arguments.client!r}" if arguments.client else ""
+        print(f"No request{of} is remembered: routers keep the last ones only (docs/explain.md).")
+
+
+def _whole(milliseconds: float | None) -> int | None:
+    return None if milliseconds is None else round(milliseconds)

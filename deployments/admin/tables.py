@@ -38,7 +38,7 @@ def _text(value: Any) -> str:
         case bool():
             return "yes" if value else "no"
         case float():
-            return f"{value:g}"
+            return str(int(value)) if value.is_integer() else f"{value:g}"
         case dict():
             return " ".join(f"{name}={_text(part)}" for name, part in value.items())
     return _moment(str(value))
@@ -49,6 +49,6 @@ def _moment(text: str) -> str:
     if "T" not in text:
         return text
     try:
-        return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M")
+        return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M:%S")
     except ValueError:
         return text

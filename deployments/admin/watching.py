@@ -9,6 +9,8 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from fairness.classes import split_class
+
 BAR = 12  # cells
 GOOD, BAD, WAIT, DIM = "green", "red", "yellow", "dim"
 
@@ -50,14 +52,16 @@ def _headline(seen: dict[str, Any]) -> Text:
     rates = seen["rates"]
     text = Text(f"{seen['pool']}  ", style="bold").append(word, style=f"bold {color}")
     if seen["gap"] is not None:
-        text.append(f"  gap {short(seen['gap'])} of {short(_bound(seen))}")
+        bound = _bound(seen)
+        text.append(f"  gap {short(seen['gap'])}" + (f" of {short(bound)}" if bound else ""))
     if seen["jain"] is not None:
         text.append(f"  Jain {seen['jain']:.3f}")
     text.append(f"\nservice {short(rates['service_per_s'])}/s")
     text.append(
         f"  tokens {short(rates['input_per_s'])}/s in, {short(rates['output_per_s'])}/s out"
     )
-    text.append(f"\nwaiting {seen['waiting']} of {seen['backlogged']} clients")
+    many = "" if seen["backlogged"] == 1 else "s"
+    text.append(f"\nwaiting {seen['waiting']:,} of {seen['backlogged']:,} client{many}")
     if seen["waiting"]:
         text.append(f", oldest {seen['oldest_wait_ms'] / 1000:.1f} s")
     text.append(f"  running {seen['running']}  credits {seen['credits']}")
@@ -76,7 +80,7 @@ def _clients(seen: dict[str, Any], most: int) -> Table:
         ahead = row["counter"] - lowest[row["group"]] if row["waiting"] else None
         table.add_row(
             Text(row["client"]),
-            Text(row["group"], style=DIM),
+            Text(_group(row["group"]), style=DIM),
             "-" if row["weight"] is None else f"{row['weight']:g}",
             f"{share:.1%}",
             bar(share),
@@ -100,10 +104,18 @@ def _groups(seen: dict[str, Any]) -> Table:
     table = _table("group", "", "weight", "share", "", "waiting", "running", "")
     for row in sorted(seen["groups"], key=lambda row: str(row["group"])):
         share = _rate(row) / (_rate(seen) or 1)
-        name = Text("  " * row["group"].count("/") + row["group"].rpartition("/")[2])
+        outer, _, last = row["group"].rpartition("/")
+        name = Text("  " * row["group"].count("/") + (last if outer else _group(last)))
         told = (f"{row['weight']:g}", f"{share:.1%}", bar(share))
         table.add_row(name, "", *told, str(row["waiting"]), str(row["running"]), "")
     return table
+
+
+def _group(path: str) -> str:
+    """As people call it: a priority class is an outermost group."""
+    priority_class, within = split_class(f"{path}/")
+    told = (within.removesuffix("/"), priority_class and f"class {priority_class}")
+    return ", ".join(filter(None, told)) if priority_class else path
 
 
 def _replicas(seen: dict[str, Any]) -> Table:

@@ -165,12 +165,11 @@ class Board:
             *("largest", "most", "servers"),
         )
         first.add("HMGET", self._key("pool"), *pool_fields)
-        first.add("ZCARD", self._key("arrivals"))
         first.add("ZRANGE", self._key("arrivals"), 0, 0)
         first.add("HGETALL", self._key("offers"))
         first.add("ZRANGE", self._key("replicas"), 0, -1, "WITHSCORES")
         first.add("HGETALL", self._key("facts"))
-        clock, pool, waiting, oldest, offers, heard, facts = await first.run()
+        clock, pool, oldest, offers, heard, facts = await first.run()
         now = int(clock[0]) * 1000 + int(clock[1]) // 1000
         silent = now - self._settings.sender_ttl_ms
         live = [name for name, at in _pairs(heard) if float(at) > silent]
@@ -190,7 +189,6 @@ class Board:
             at_ms=now,
             policy=(policy or b"vtc").decode(),
             virtual_time=float(virtual_time or 0),
-            waiting=waiting,
             oldest_wait_ms=max(0, now - int(queued)),
             prediction=float(average or 0),
             prediction_error=float(error or 0),

@@ -42,7 +42,6 @@ class Summary:
     at_ms: int
     policy: str
     virtual_time: float
-    waiting: int
     oldest_wait_ms: int
     prediction: float
     prediction_error: float
@@ -222,7 +221,7 @@ class Comparison:
             observer=observer,
             policy=summary.policy,
             virtual_time=summary.virtual_time,
-            waiting=summary.waiting,
+            waiting=self._waiting,  # of the same reads as the rows, so that these add up to it
             running=self._running,
             backlogged=len(self.backlogged),
             known=len(self.look.totals),

@@ -27,6 +27,7 @@ import resource
 import sys
 import time
 
+from loadtests.fuzz.bodies import MODEL
 from loadtests.fuzz.run import Find, Outcome, Target, fuzz
 from loadtests.fuzz.running import Running, whole
 from loadtests.fuzz.stage import ADMIN_KEY, KEY, OTHER, OTHER_KEY, stage
@@ -43,13 +44,19 @@ def main() -> int:
     parser.add_argument("--url", help="of a running Fairlane, rather than a router of its own")
     parser.add_argument("--key", default="sk-local-alice", help="of a client there")
     parser.add_argument("--admin-key", default="sk-local-admin", help="of an admin there")
+    parser.add_argument(
+        "--models",
+        default=MODEL,
+        help="models and adapters there, with commas",
+    )
     arguments = parser.parse_args()
     numbers = range(arguments.first, arguments.first + arguments.cases)
     if arguments.url is None:
         outcome, more = asyncio.run(_own(arguments.seed, numbers))
     else:
         try:
-            running = Running(arguments.url, arguments.key, arguments.admin_key)
+            models = tuple(arguments.models.split(","))
+            running = Running(arguments.url, arguments.key, arguments.admin_key, models)
         except ValueError as error:
             parser.error(str(error))
         outcome, more = asyncio.run(whole(running, arguments.seed, numbers, _show)), {}

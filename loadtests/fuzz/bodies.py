@@ -6,16 +6,17 @@ All randomness comes from the `Random` given, so a case is known by its seed and
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
 TEXT = "what-was-asked"  # in every sound body; must never be in a log
+MODEL = "tiny"  # in every sound body, unless others are named
 SOUND: dict[str, list[dict[str, Any]]] = {
     "/v1/chat/completions": [
-        {"model": "tiny", "messages": [{"role": "user", "content": TEXT}], "max_tokens": 4},
+        {"model": MODEL, "messages": [{"role": "user", "content": TEXT}], "max_tokens": 4},
         {
-            "model": "tiny",
+            "model": MODEL,
             "messages": [
                 {"role": "system", "content": "You are short."},
                 {"role": "user", "content": [{"type": "text", "text": TEXT}]},
@@ -32,16 +33,16 @@ SOUND: dict[str, list[dict[str, Any]]] = {
         },
     ],
     "/v1/completions": [
-        {"model": "tiny", "prompt": TEXT, "max_tokens": 4, "seed": 7, "vllm_xargs": {"a": 1}},
-        {"model": "tiny", "prompt": [TEXT, "b"], "max_tokens": 2, "stream": True, "n": 1},
-        {"model": "tiny", "prompt": [1, 2, 3], "max_tokens": 2, "logprobs": 1, "echo": True},
+        {"model": MODEL, "prompt": TEXT, "max_tokens": 4, "seed": 7, "vllm_xargs": {"a": 1}},
+        {"model": MODEL, "prompt": [TEXT, "b"], "max_tokens": 2, "stream": True, "n": 1},
+        {"model": MODEL, "prompt": [1, 2, 3], "max_tokens": 2, "logprobs": 1, "echo": True},
     ],
-    "/v1/embeddings": [{"model": "tiny", "input": [TEXT, "b"], "encoding_format": "float"}],
-    "/v1/responses": [{"model": "tiny", "input": TEXT, "max_output_tokens": 4}],
+    "/v1/embeddings": [{"model": MODEL, "input": [TEXT, "b"], "encoding_format": "float"}],
+    "/v1/responses": [{"model": MODEL, "input": TEXT, "max_output_tokens": 4}],
     "/v1/messages": [
-        {"model": "tiny", "messages": [{"role": "user", "content": TEXT}], "max_tokens": 4}
+        {"model": MODEL, "messages": [{"role": "user", "content": TEXT}], "max_tokens": 4}
     ],
-    "/tokenize": [{"model": "tiny", "prompt": TEXT}],
+    "/tokenize": [{"model": MODEL, "prompt": TEXT}],
 }
 FIELDS = (
     *("model", "messages", "prompt", "input", "n", "best_of", "stream", "stop", "max_tokens"),
@@ -84,10 +85,10 @@ STRANGE: tuple[Callable[[Random], Any], ...] = (
 )
 
 
-def sound(random: Random) -> tuple[str, dict[str, Any]]:
-    """(path, body)"""
+def sound(random: Random, models: Sequence[str] = (MODEL,)) -> tuple[str, dict[str, Any]]:
+    """(path, body), for one of the models."""
     path = random.choice(list(SOUND))
-    return path, random.choice(SOUND[path])
+    return path, random.choice(SOUND[path]) | {"model": random.choice(models)}
 
 
 def mutated(random: Random, content: dict[str, Any]) -> bytes:

@@ -12,6 +12,7 @@ import h11
 from loadtests.fuzz.case import Case
 
 PATIENCE_S = 120.0  # for an answer that is owed; twice what a body may take by default
+MOST_BYTES = 16 * 2**20  # of an answer; requests here are small
 GRACE_S = 0.05  # where none is
 PAUSE_S = 0.005
 FIELDS = {"message", "type", "param", "code"}
@@ -101,6 +102,8 @@ async def _listen(reader: asyncio.StreamReader, case: Case) -> tuple[list[Answer
             answers.append(Answer(event.status_code, dict(event.headers)))
         elif isinstance(event, h11.Data):
             answers[-1].body += bytes(event.data)
+            if len(answers[-1].body) > MOST_BYTES:
+                return answers, "endless"
         elif isinstance(event, h11.EndOfMessage):
             answers[-1].whole = True
             return answers, "reusable" if parser.their_state is h11.DONE else "closed"
@@ -113,6 +116,7 @@ def judge(case: Case, answers: list[Answer], end: str, bars: Bars) -> list[str]:
     wrong = {
         "hung": ["no answer came, nor an end"],
         "unreadable": ["what came is not HTTP"],
+        "endless": [f"the answer is larger than {MOST_BYTES} bytes"],
     }.get(end, [])
     if case.kind == "sound" and [answer.status for answer in answers] != [200]:
         wrong.append(f"a sound request was not served: {answers}")

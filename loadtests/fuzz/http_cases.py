@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from random import Random
 
-from loadtests.fuzz.bodies import SOUND, mutated, sound
+from loadtests.fuzz.bodies import MODEL, SOUND, mutated, sound
 from loadtests.fuzz.case import Case, request
 
 Headers = list[tuple[str, str | bytes]]
@@ -20,6 +21,9 @@ PATHS = (
     *("/metrics", "/docs", "/openapi.json", "/healthz", "/readyz", "/v1/files", "/v1/%00"),
     *("/v1/models/%ff%fe", "/v1/models/%ed%a0%80", "/v1/models/%0d%0aX-Y:%20z", "/v1/models?a=%"),
     *("/%", "/%zz", "/v1/models/" + "a" * 5000, "/v1/chat/completions?n=1#x", "/admin", "/adminx"),
+    *("/me", "/me/", "/me?pool=x", "/dashboard", "/dashboard/login", "/dashboard/session"),
+    *("/dashboard/admin/clients", "/dashboard/admin/live", "/dashboard/static/../app.py"),
+    *("/dashboard/static/%2e%2e%2fapp.py", "/dashboard/static/app.js", "/dashboard/%00"),
     *("http://other/v1/models", "*", "/v1/models;a=b", "/V1/MODELS", "/-/healthz", "/tokenize"),
 )
 LENGTHS = ("0", "5", "99999999999999999999999", "-1", "+5", "1e3", "0x5", "", " ", "5, 5", "²")
@@ -52,9 +56,9 @@ def sound_case(key: str) -> Case:
     return Case("sound", (request("POST", path, bearer(key) + JSON, _sound(SOUND[path][0])),))
 
 
-def body_case(random: Random, key: str) -> Case:
+def body_case(random: Random, key: str, models: Sequence[str] = (MODEL,)) -> Case:
     """A body that is not as it should be; now and then one that is."""
-    path, content = sound(random)
+    path, content = sound(random, models)
     if random.random() < 0.1:
         return sound_case(key)
     data = mutated(random, content)
@@ -72,9 +76,9 @@ def path_case(random: Random, key: str) -> Case:
     return Case("path", (request(method, path, headers, body),), method, broken=True)
 
 
-def header_case(random: Random, key: str) -> Case:
+def header_case(random: Random, key: str, models: Sequence[str] = (MODEL,)) -> Case:
     """A sound body under odd headers."""
-    path, content = sound(random)
+    path, content = sound(random, models)
     data = _sound(content)
     headers: Headers = list(JSON)
     headers += random.choice([bearer(key), bearer(key) * 2, authorization(random, key)])

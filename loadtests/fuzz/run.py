@@ -11,6 +11,7 @@ from random import Random
 from typing import Any
 
 from loadtests.fuzz.admin_cases import AdminCases
+from loadtests.fuzz.bodies import MODEL
 from loadtests.fuzz.case import Case, request
 from loadtests.fuzz.check import Address, Bars, judge
 from loadtests.fuzz.http_cases import bearer, body_case, header_case, path_case, sound_case
@@ -51,13 +52,14 @@ class Outcome:
 @dataclass(frozen=True, slots=True)
 class Target:
     """A router, and keys of it. secrets: what no answer may hold. others: names of other clients,
-    which only an admin may be told."""
+    which only an admin may be told. models: that bodies ask for."""
 
     address: Address
     key: str
     admin_key: str
     secrets: tuple[str, ...]
     others: tuple[str, ...] = ()
+    models: tuple[str, ...] = (MODEL,)
 
 
 async def description(target: Target) -> dict[str, Any]:
@@ -104,11 +106,11 @@ def made(target: Target, admin: AdminCases, seed: int, number: int) -> Case:
     random = Random(f"{seed}:{number}")
     match random.randrange(20):
         case kind if kind < 8:
-            return body_case(random, target.key)
+            return body_case(random, target.key, target.models)
         case kind if kind < 11:
             return path_case(random, target.key)
         case kind if kind < 14:
-            return header_case(random, target.key)
+            return header_case(random, target.key, target.models)
         case kind if kind < 16:
             return admin.case(random, target.admin_key)
     return wire_case(random, target.key)

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from loadtests.driver import require_loopback
+from loadtests.fuzz.bodies import MODEL
 from loadtests.fuzz.check import Address
 from loadtests.fuzz.run import Find, Outcome, Target, fuzz
 
@@ -26,7 +27,9 @@ SETTLED_S = 60.0
 class Running:
     """The application at a URL."""
 
-    def __init__(self, url: str, key: str, admin_key: str) -> None:
+    def __init__(
+        self, url: str, key: str, admin_key: str, models: tuple[str, ...] = (MODEL,)
+    ) -> None:
         """Raises ValueError for a URL that is not this machine's."""
         try:
             require_loopback(url)
@@ -38,6 +41,7 @@ class Running:
             key,
             admin_key,
             (key, admin_key),
+            models=models,
         )
         self._url = url.rstrip("/")
         self._headers = {"Authorization": f"Bearer {admin_key}"}

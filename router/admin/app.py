@@ -56,7 +56,7 @@ def admin_api(
         usage_router(directory, turns),
         explain_router(shelf),
         audit_router(directory),
-        live_router(directory, live or {}),
+        live_router(directory, live or {}, turns),
     ):
         api.include_router(router)
     app.include_router(api)

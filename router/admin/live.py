@@ -16,6 +16,7 @@ from router.admin.what_if import Change, what_if
 from router.directory.directory import Directory
 from router.errors import ApiError, unavailable
 from router.live.pools import LivePool, LivePools
+from router.turns import Turns
 from router.weights import Weights
 
 STATES = 200  # clients at once
@@ -24,8 +25,8 @@ Pool = Annotated[str, Query(max_length=1000, description="Name of the model.")]
 Span = Literal["15m", "1h", "24h"]  # as in SPANS
 
 
-def live_router(directory: Directory, pools: LivePools) -> APIRouter:
-    """Routes of the resource. pools: by the names of their models."""
+def live_router(directory: Directory, pools: LivePools, turns: Mapping[str, Turns]) -> APIRouter:
+    """Routes of the resource. pools, turns: by the names of their models."""
     api = APIRouter(prefix="/live", tags=["live"])
     weights = Weights(directory)
 
@@ -84,7 +85,7 @@ def live_router(directory: Directory, pools: LivePools) -> APIRouter:
         change = Change("client" if client else "group", client or group, weight, greedy, parent)
         return _json(
             {"at_ms": seen.at_ms, "service_per_s": seen.rates.service_per_s}
-            | {"shares": what_if(seen, known, change)}
+            | {"shares": what_if(seen, known, change, turns[pool].classes.floors)}
         )
 
     return api

@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from fairness.classes import split_class
 from fairness.groups import ROOT, groups_within, parent_of_group
 from fairness.observe.observation import Observation
-from fairness.what_if import Demand, fair_shares
+from fairness.what_if import NO_CLASSES, Demand, fair_shares
 
 OTHERS = "others of "  # a name that no client can have
 LEAST = 1e-3  # of the total: what is less is noise
@@ -44,10 +45,16 @@ class Share:
     after_per_s: float
 
 
-def what_if(seen: Observation, weights: Mapping[str, float], change: Change) -> list[Share]:
+def what_if(
+    seen: Observation,
+    weights: Mapping[str, float],
+    change: Change,
+    floors: Mapping[str, float] = NO_CLASSES,
+) -> list[Share]:
     """Return what the change would do: clients, what is left of each group, and groups.
 
-    weights: of clients, where the observation does not tell them. O(rows log rows).
+    weights: of clients, where the observation does not tell them. floors: of priority classes, the
+    highest first. A group that has clients in several classes changes in each. O(rows log rows).
     """
     groups = {f"{row.group}/": row.weight for row in seen.groups}
     now = {row.client: row.rates.service_per_s for row in seen.clients}
@@ -60,13 +67,14 @@ def what_if(seen: Observation, weights: Mapping[str, float], change: Change) -> 
     if change.greedy:
         for name in [name for name, demand in demands.items() if _concerns(change, demand)]:
             demands[name] = replace(demands[name], wants=math.inf)
-    before = fair_shares(demands.values(), groups, seen.rates.service_per_s)
+    before = fair_shares(demands.values(), groups, seen.rates.service_per_s, floors)
     changed, changed_groups = dict(demands), dict(groups)
     if change.kind == "client":
         changed[change.name] = replace(demands[change.name], weight=change.weight)
     else:
-        changed_groups[f"{change.name}/"] = change.weight
-    after = fair_shares(changed.values(), changed_groups, seen.rates.service_per_s)
+        places = [group for group in groups if split_class(group)[1] == f"{change.name}/"]
+        changed_groups |= dict.fromkeys(places, change.weight)
+    after = fair_shares(changed.values(), changed_groups, seen.rates.service_per_s, floors)
     shares = [
         Share(
             "others" if name.startswith(OTHERS) else "client",
@@ -145,4 +153,4 @@ def _others(seen: Observation, clients: list[Demand]) -> Iterator[tuple[Demand, 
 def _concerns(change: Change, demand: Demand) -> bool:
     if change.kind == "client":
         return demand.name == change.name
-    return f"{change.name}/" in groups_within(demand.parent)
+    return f"{change.name}/" in groups_within(split_class(demand.parent)[1])

@@ -19,6 +19,7 @@ from typing import Any, cast
 
 import orjson
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route
@@ -29,6 +30,7 @@ from router.admin.guard import Asgi, Guard, Receive, Scope, Send, origin_of, ref
 from router.bodies import ClientGoneError, read_body
 from router.dashboard.ended import EndedSessions
 from router.dashboard.headers import Hardened
+from router.dashboard.refusal import told
 from router.dashboard.sessions import Session, Sessions, cookie_of, set_cookie
 from router.dashboard.static_files import static_file
 from router.dashboard.throttle import Throttle
@@ -65,7 +67,7 @@ class Dashboard:
                     Route("/dashboard/static/{path:path}", _static),
                     Mount("/dashboard/admin", cast(ASGIApp, self._pass_on)),
                 ],
-                exception_handlers={ApiError: _told},
+                exception_handlers={ApiError: told, HTTPException: told},
             )
         )
 
@@ -232,10 +234,3 @@ def _is_https(request: Request) -> bool:
 
 def _answer(content: Any, headers: dict[str, str] | None = None) -> Response:
     return Response(orjson.dumps(content), 200, headers, "application/json")
-
-
-async def _told(_: Request, error: Exception) -> Response:
-    if not isinstance(error, ApiError):
-        raise error
-    headers = {name.decode(): value.decode() for name, value in error.headers()}
-    return Response(error.body(), error.status, headers, "application/json")

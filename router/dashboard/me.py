@@ -17,17 +17,21 @@ from typing import Any, TypeVar
 
 import orjson
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from fairness.classes import split_class
 from fairness.observe.observation import Observation
+from fairness.observe.standing import Place
 from fairness.store.contract import ClientState, StoreUnavailableError
 from fairness.store.usage import day_of, today
 from router.admin.guard import Asgi, Receive, Scope, Send
 from router.admin.usage_report import Question, rows
 from router.clients import Client
 from router.dashboard.headers import Hardened
+from router.dashboard.refusal import refusal, told
 from router.dashboard.static_files import static_file
 from router.errors import ApiError, unavailable
 from router.live.pools import LivePool, LivePools
@@ -105,7 +109,8 @@ class Me:
         self._usage = Remembered(USAGE_FRESH_S)
         self._rates = Rates()
         routes = [Route("/me", self._me), Route("/me/static/{path:path}", _static)]
-        self._app: Asgi = Hardened(Starlette(routes=routes))
+        handlers = {HTTPException: told}
+        self._app: Asgi = Hardened(Starlette(routes=routes, exception_handlers=handlers))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -122,9 +127,9 @@ class Me:
             answer = await self._answers.get(client.name, lambda: self._of(client))
             return Response(answer, media_type="application/json")
         except StoreUnavailableError:
-            return _refusal(unavailable("the store is out of reach; try again", 2))
+            return refusal(unavailable("the store is out of reach; try again", 2))
         except ApiError as error:
-            return _refusal(error)
+            return refusal(error)
 
     async def _of(self, client: Client) -> bytes:
         usage = await self._usage.get(client.name, lambda: self._used(client.name))
@@ -133,7 +138,9 @@ class Me:
                 "client": client.name,
                 "weight": client.weight,
                 "group": client.groups[-1].name if client.groups else None,
+                "priority_class": client.priority_class or None,
                 "limits": self._limits(),
+                "own_limits": own_limits(client),
                 "pools": {
                     name: await self._in(name, pool, client.name)
                     for name, pool in self._live.items()
@@ -156,7 +163,7 @@ class Me:
             "waiting": state.waiting,
             "running": state.running,
             "waited_ms": line.waited_ms,
-            "ahead": [dataclasses.asdict(place) for place in line.places],
+            "ahead": ahead(line.places),
             "input_tokens": state.input_tokens,
             "cached_tokens": state.cached_tokens,
             "output_tokens": state.output_tokens,
@@ -189,14 +196,23 @@ class Me:
         ]
 
 
+def ahead(places: Iterable[Place]) -> list[dict[str, Any]]:
+    """Without the level of priority classes: these go in their order, whatever their counters."""
+    named = [(*split_class(f"{place.group}/"), place) for place in places if place.group]
+    classed = any(priority_class for priority_class, *_ in named)
+    told = [dataclasses.asdict(place) | {"group": group.strip("/")} for _, group, place in named]
+    return told + [dataclasses.asdict(place) for place in places if not (place.group or classed)]
+
+
+def own_limits(client: Client) -> dict[str, dict[str, float]]:
+    """Of the client and of its groups, by their names; those that are set."""
+    levels = {client.name: client.limits} | {group.name: group.limits for group in client.groups}
+    return {name: limits.given() for name, limits in levels.items() if limits.given()}
+
+
 async def _no_groups(_: Iterable[str]) -> Mapping[str, str]:
     return {}
 
 
 async def _static(request: Request) -> Response:
     return static_file(request, request.path_params["path"])
-
-
-def _refusal(error: ApiError) -> Response:
-    headers = {name.decode(): value.decode() for name, value in error.headers()}
-    return Response(error.body(), error.status, headers, "application/json")

@@ -287,6 +287,9 @@ async def test_me_is_a_page_for_browsers_and_refuses_what_is_no_key(
         assert answer.status_code == 401
         assert answer.json()["error"]["code"] == "invalid_api_key"
     assert (await http.get("/me/else")).status_code == 404
+    for wrong in (await http.post("/me"), await http.patch("/dashboard/session")):
+        assert (wrong.status_code, wrong.json()["error"]["code"]) == (405, 405)
+        assert "allow" in wrong.headers
 
 
 async def test_while_the_store_is_away(tmp_path: Any) -> None:

@@ -517,6 +517,22 @@ class Pools(Meter):
         self.told.append(pool)
 
 
+@pytest.mark.parametrize("model", ["tiny", "poems"])
+async def test_an_engine_with_adapters_is_not_asked_for_logprobs_of_the_prompt(
+    setup: Setup, model: str
+) -> None:
+    """They ended vLLM's engine, and with it all that ran there. Found by fuzzing."""
+    setup.app.adapters = {"poems": "tiny"}
+    asked = {"model": model, "prompt": "x", "max_tokens": 1, "logprobs": 1, "echo": True}
+    answer = await setup.http.post("/v1/completions", json=asked)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "echo"
+    setup.app.adapters = {}
+    async with replica(setup, "replica-1", fine, 1):
+        plain = asked | {"model": "tiny"}
+        assert (await setup.http.post("/v1/completions", json=plain)).status_code == 200
+
+
 async def test_an_adapter_is_a_model_served_by_its_pool(setup: Setup) -> None:
     setup.app.adapters = {"poems": "tiny"}
     setup.app.prices = {"poems": 3.0}

@@ -6,6 +6,7 @@ import { clock } from "./format.js";
 const { uPlot } = globalThis;
 const GAP_MS = 30e3; // without a point: the line breaks
 const ROWS = 12;
+const STEPS_S = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400];
 
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
@@ -90,9 +91,10 @@ export class Chart {
     const x = broken(at, (i) => at[i - 1] + 1).map((ms) => ms / 1000);
     if (!this.stacked) return [x, ...lines.map((line) => broken(line.values, () => null))];
     const sums = new Array(at.length).fill(0);
+    const known = at.map((_, i) => lines.some((line) => (line.values[i] ?? null) !== null));
     return [x, ...lines.map((line) => {
       for (let i = 0; i < sums.length; i++) sums[i] += line.values[i] ?? 0;
-      return broken(sums.slice(), () => null);
+      return broken(sums.map((sum, i) => (known[i] ? sum : null)), () => null);
     })];
   }
 
@@ -111,7 +113,7 @@ export class Chart {
           : { range: (_, low, high) => [0, max ?? Math.max(1e-9, high * 1.06 || 1)] },
       },
       axes: [
-        { ...axis, size: 26, space: 70, grid: { show: false }, values: (_, ticks) => ticks.map((s) => clock(1000 * s, ticks.length > 1 && ticks[1] - ticks[0] < 60)) },
+        { ...axis, size: 26, space: this.plot.clientWidth < 500 ? 58 : 86, incrs: STEPS_S, grid: { show: false }, values: (_, ticks) => ticks.map((s) => clock(1000 * s, ticks.length > 1 && ticks[1] - ticks[0] < 60)) },
         {
           ...axis, size: 46, space: 34,
           values: (_, ticks) => ticks.map((value) => format(value)),
@@ -126,7 +128,7 @@ export class Chart {
           width: this.stacked ? 1 : line.dash ? 1.5 : 2,
           dash: line.dash ? [6, 4] : undefined,
           fill: this.stacked ? `${css(line.color)}cc` : line.area ? `${css(line.color)}33` : undefined,
-          points: { show: false },
+          points: this.stacked ? { show: false } : { show: true, size: 3, width: 0, fill: css(line.color), filter: alone },
         })),
       ],
       bands: this.stacked ? lines.slice(1).map((_, i) => ({ series: [i + 2, i + 1] })) : [],
@@ -169,6 +171,13 @@ export class Chart {
         h("td", { class: "number" }, line.values[i] === null || line.values[i] === undefined ? "–" : format(line.values[i]))))),
     );
   }
+}
+
+// Points without neighbours: no line goes through them, so each is drawn by itself.
+function alone(plot, series) {
+  const values = plot.data[series];
+  const none = (i) => values[i] === null || values[i] === undefined;
+  return values.flatMap((_, i) => (!none(i) && none(i - 1) && none(i + 1) ? [i] : []));
 }
 
 // Of ten, no more than five.

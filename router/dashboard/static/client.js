@@ -32,12 +32,12 @@ export function client({ live, name }) {
   });
   const keys = h("section", { class: "card" }, h("h2", {}, "Keys"));
   const recent = h("section", { class: "card" }, h("h2", {}, "Last requests"));
-  const usage = h("section", { class: "card" }, h("h2", {}, "Usage, 14 days"));
+  const usage = h("section", { class: "card" }, h("h2", {}, "Usage in tokens, 14 days"));
   const element = h("div", { class: "page" },
     h("p", { class: "crumbs" }, h("a", { href: "#/clients" }, "Clients")),
     h("h1", {}, name), facts, actions,
     h("section", { class: "card", "aria-label": "Now" }, h("dl", { class: "numbers" }, Object.entries(numbers).map(([label, value]) => h("div", {}, h("dt", {}, label), value)))),
-    chart.element, h("div", { class: "columns two" }, keys, recent), usage);
+    chart.element, h("div", { class: "columns two" }, h("div", { class: "page" }, keys, usage), recent));
 
   async function states() {
     if (document.hidden) return;
@@ -61,6 +61,7 @@ export function client({ live, name }) {
   async function about() {
     const mine = await admin(`/clients/${path(name)}`);
     const parts = [`weight ${mine.weight}`, mine.group ? `in ${mine.group}` : "in no group", mine.source === "configuration" ? "from the configuration" : `made ${moment(mine.created_at)}`];
+    if (mine.priority_class) parts.push(`class ${mine.priority_class}`);
     if (!mine.enabled) parts.push("disabled");
     text(facts, parts.join(" · "));
     if (mine.source === "configuration") return;

@@ -1,6 +1,6 @@
 // Those that receive or wait for most, now.
 import { bar, h, keyed, table, text } from "./dom.js";
-import { count, percent, short } from "./format.js";
+import { count, groupName, percent, short } from "./format.js";
 
 const ORDERS = {
   share: ["Share", (row) => row.rates.service_per_s],
@@ -57,7 +57,7 @@ function rowOf(live, seen) {
   element.update = (row) => {
     text(link, row.client);
     link.href = `#/clients/${encodeURIComponent(row.client)}`;
-    text(group, row.group);
+    text(group, groupName(row.group));
     swatch.style.background = `var(${live.color(row.client)})`;
     const part = row.rates.service_per_s / (seen().rates.service_per_s || 1);
     text(share, percent(part));

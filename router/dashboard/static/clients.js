@@ -27,12 +27,13 @@ export function clients({ live, query }) {
   const told = h("p", { class: "hint", role: "status" });
   const back = h("button", { type: "button", onclick: () => { after = before.pop() ?? ""; load(); } }, "Previous");
   const forth = h("button", { type: "button", onclick: () => { before.push(after); after = next; load(); } }, "Next");
+  const pages = h("nav", { class: "pages", "aria-label": "Pages of clients", hidden: true }, back, forth);
   const element = h("div", { class: "page" },
     h("h1", {}, "Clients"),
     h("form", { class: "filter", role: "search", onsubmit: (event) => event.preventDefault() },
       h("div", {}, h("label", { for: "search" }, "Search"), field),
       h("div", {}, h("label", { for: "in-group" }, "In group"), inGroup)),
-    h("section", { class: "card" }, sheet, told, h("nav", { class: "pages", "aria-label": "Pages of clients" }, back, forth)));
+    h("section", { class: "card" }, sheet, told, pages));
 
   let typing = 0;
   const typed = () => {
@@ -55,6 +56,7 @@ export function clients({ live, query }) {
       next = page.next;
       back.disabled = !before.length && !after;
       forth.disabled = !next;
+      pages.hidden = back.disabled && forth.disabled;
       text(told, rows.length ? "" : next ? "None on this page; there may be on the next." : "No client is so called.");
       show();
       if (rows.length) say(`${rows.length} clients, from ${rows[0].client.name}`);
@@ -88,7 +90,7 @@ function line() {
     text(link, client.name);
     link.href = `#/clients/${encodeURIComponent(client.name)}`;
     const values = [
-      client.group ?? "", client.weight, client.enabled ? (client.source === "configuration" ? "configured" : "") : "disabled",
+      client.group ?? "", client.weight, client.enabled ? "active" : "disabled",
       state ? short(state.waiting) : "", state ? short(state.running) : "", state ? short(state.service) : "",
     ];
     values.forEach((value, i) => text(cells[i], value));

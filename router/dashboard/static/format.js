@@ -20,12 +20,27 @@ export function duration(ms) {
   if (ms < 1000) return `${Math.round(ms)} ms`;
   const seconds = ms / 1000;
   if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
-  return `${Math.floor(seconds / 3600)} h ${Math.round((seconds % 3600) / 60)} min`;
+  const two = (size, name, small, unit) => {
+    const [many, rest] = [Math.floor(seconds / size), Math.round((seconds % size) / small)];
+    return `${many} ${name}${rest ? ` ${rest} ${unit}` : ""}`;
+  };
+  return seconds < 3600 ? two(60, "min", 1, "s") : two(3600, "h", 60, "min");
 }
 
 export function count(number, one, many = `${one}s`) {
   return `${number.toLocaleString("en")} ${number === 1 ? one : many}`;
+}
+
+// A priority class is an outermost group of that name: ["interactive", "acme/ml"].
+export function inClass(path) {
+  if (!path.startsWith("class:")) return ["", path];
+  const [outermost, ...within] = path.slice("class:".length).split("/");
+  return [outermost, within.join("/")];
+}
+
+export function groupName(path) {
+  const [priority, within] = inClass(path);
+  return [within, priority && `class ${priority}`].filter(Boolean).join(", ");
 }
 
 export function moment(text) {

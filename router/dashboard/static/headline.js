@@ -25,7 +25,7 @@ export function headline() {
   const meter = bar("Gap, of its bound");
   const fair = card("Fairness", meter);
   const even = card("Jain's index");
-  const rate = card("Throughput");
+  const rate = card("Tokens/s");
   const line = card("Waiting");
   const room = card("Replicas");
   const element = h("div", { class: "headline" }, [fair, even, rate, line, room].map((one) => one.element));
@@ -38,9 +38,10 @@ export function headline() {
     const bound = seen.bound_seen ?? seen.bound;
     meter.set(bound ? (seen.gap ?? 0) / bound : 0);
     text(even.big, seen.jain === null ? "–" : seen.jain.toFixed(3));
-    text(even.small, seen.jain === null ? "1 when all that wait receive alike" : `over the last ${duration(seen.jain_ms)}`);
-    text(rate.big, `${short(seen.rates.service_per_s)}/s`);
-    text(rate.small, `${short(seen.rates.input_per_s)} tokens in, ${short(seen.rates.output_per_s)} out` + (seen.rates.cached_per_s ? `, ${percent(seen.rates.cached_per_s / seen.rates.input_per_s, 0)} cached` : ""));
+    text(even.small, seen.jain === null ? "needs two clients that keep waiting" : `1 is even; over the last ${duration(seen.jain_ms)}`);
+    const { input_per_s: input, output_per_s: output, cached_per_s: cached, service_per_s: service } = seen.rates;
+    text(rate.big, short(input + output));
+    text(rate.small, `${short(input)} in${cached ? ` (${percent(cached / input, 0)} cached)` : ""}, ${short(output)} out; service ${short(service)}/s`);
     text(line.big, short(seen.waiting));
     text(line.small, seen.waiting ? `${count(seen.backlogged, "client")}, the oldest for ${duration(seen.oldest_wait_ms)}` : `${count(seen.known, "client")} known`);
     const taking = seen.replicas.filter((replica) => replica.taking).length;

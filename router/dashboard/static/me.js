@@ -11,6 +11,11 @@ const LIMITS = {
   max_wait_s: ["Waits no longer than", (seconds) => duration(1000 * seconds)],
   waiting_requests: ["Requests that wait", short],
   waiting_bytes: ["Their bodies together", bytes],
+  requests_per_minute: ["Requests a minute", short],
+  tokens_per_minute: ["Tokens a minute", short],
+  concurrency: ["Requests in flight", short],
+  queued_requests: ["Requests in line", short],
+  queued_bytes: ["Bytes in line", bytes],
 };
 
 const ask = document.getElementById("ask");
@@ -35,27 +40,32 @@ const about = h("p", { class: "hint" });
 const trouble = h("p", { class: "hint", role: "status" });
 mine.append(h("div", { class: "page", hidden: true },
   heading, about, trouble, pools,
-  h("section", { class: "card" }, h("h2", {}, "Usage, 14 days"), table("What you used", ["Day", "Model", "Requests", "Input", "Cached", "Output", "Service"].map((label, i) => ({ label, number: i > 1 })), usage)),
+  h("section", { class: "card" }, h("h2", {}, "Usage in tokens, 14 days"), table("What you used", ["Day", "Model", "Requests", "Input", "Cached", "Output", "Service"].map((label, i) => ({ label, number: i > 1 })), usage)),
   h("section", { class: "card" }, h("h2", {}, "Limits"), limits)));
 
 function show(content) {
   mine.firstChild.hidden = false;
   text(heading, content.client);
-  text(about, `weight ${content.weight}${content.group ? ` in ${content.group}` : ""}`);
+  text(about, `weight ${content.weight}${content.group ? ` in ${content.group}` : ""}${content.priority_class ? `, class ${content.priority_class}` : ""}`);
   keyed(pools, Object.entries(content.pools), ([name]) => name, pool);
   usage.replaceChildren(...[...content.usage].reverse().map((row) => h("tr", {}, h("th", { scope: "row" }, row.day), h("td", {}, row.model),
     [row.requests, row.input_tokens, row.cached_tokens, row.output_tokens, row.service].map((value) => h("td", { class: "number" }, short(value))))));
-  keyed(limits, Object.entries(content.limits), ([name]) => name, () => {
+  const every = Object.entries(content.limits).map(([name, limit]) => ["", name, limit]);
+  const own = Object.entries(content.own_limits).flatMap(([of, some]) => Object.entries(some).map(([name, limit]) => [of, name, limit]));
+  keyed(limits, [...own, ...every], ([of, name]) => `${of} ${name}`, () => {
     const [label, value] = [h("dt"), h("dd")];
     const element = h("div", {}, label, value);
-    element.update = ([name, limit]) => { text(label, (LIMITS[name] ?? [name.replaceAll("_", " ")])[0]);
-      text(value, (LIMITS[name]?.[1] ?? short)(limit)); };
+    element.update = ([of, name, limit]) => {
+      const [called, shown] = LIMITS[name] ?? [name.replaceAll("_", " "), short];
+      text(label, of ? `${called}, ${of}` : called);
+      text(value, shown(limit));
+    };
     return element;
   });
 }
 
 function pool() {
-  const names = ["Share", "Service/s", "Waiting", "Running", "First in line for", "Ahead of you"];
+  const names = ["Share", "Service/s", "Waiting", "Running", "Longest wait", "Ahead of you"];
   const values = Object.fromEntries(names.map((name) => [name, h("dd")]));
   const share = bar("Your share of the service");
   const title = h("h2");
@@ -66,7 +76,7 @@ function pool() {
     text(values["Service/s"], short(now.service_per_s));
     text(values.Waiting, short(now.waiting));
     text(values.Running, short(now.running));
-    text(values["First in line for"], now.waiting ? duration(now.waited_ms) : "–");
+    text(values["Longest wait"], now.waiting ? duration(now.waited_ms) : "–");
     text(values["Ahead of you"], now.ahead.length ? now.ahead.map((place) => `${place.ahead} of ${place.of}${place.group ? ` in ${place.group}` : ""}`).join(", ") : "–");
     share.set(now.share ?? 0);
   };

@@ -17,7 +17,7 @@ export function overview({ live }) {
 
   const shares = new Chart({
     title: "Service",
-    hint: "who receives it, by the second",
+    hint: "who receives it: tokens by their cost, a second",
     stacked: true,
     height: 260,
     tools: [
@@ -30,7 +30,7 @@ export function overview({ live }) {
       if (mode !== "share") return { at: live.at, lines, format: short, unit: "service" };
       return {
         at: live.at,
-        lines: lines.map((line) => ({ ...line, values: line.values.map((value, i) => (live.service_per_s[i] ? value / live.service_per_s[i] : 0)) })),
+        lines: lines.map((line) => ({ ...line, values: line.values.map((value, i) => (live.service_per_s[i] ? value / live.service_per_s[i] : null)) })),
         format: (value) => percent(value, 0),
         max: 1,
         unit: "share",
@@ -49,14 +49,14 @@ export function overview({ live }) {
 
   const spread = new Chart({
     title: "Counters",
-    hint: "ahead of the least served of the same group",
+    hint: "ahead of the least served, in service",
     data: () => ({ at: live.at, lines: spreadOf(live), format: short }),
     said: () => "How far the counter of each client with something waiting is ahead of the lowest one, over time.",
   });
 
   const gap = new Chart({
     title: "Gap and bound",
-    hint: "of counters, logarithmic",
+    hint: "of counters, in service; logarithmic",
     data: () => ({
       at: live.at,
       lines: [

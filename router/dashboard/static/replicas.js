@@ -38,9 +38,9 @@ function one() {
     const next = facts ? Math.max(0, running - facts.slots) : 0;
     text(inBatch, facts ? `${running - next} of ${facts.slots}${next ? `, ${next} next` : ""}` : String(running));
     batch.set(facts ? running / facts.slots : 0);
-    text(inCache, facts && facts.kv_tokens ? percent(facts.kv_use, 0) : "unknown");
+    text(inCache, facts && facts.kv_tokens ? `${percent(facts.kv_use, 0)} of ${short(facts.kv_tokens)} tokens` : "unknown");
     cache.set(facts?.kv_use ?? 0);
-    text(rest, `${count(credits, "free credit")}` + (facts?.preemptions ? `, ${count(facts.preemptions, "preemption")}` : "") + (facts?.kv_tokens ? `, ${short(facts.kv_tokens)} tokens` : ""));
+    text(rest, `${count(credits, "free credit")}` + (facts?.preemptions ? `, ${count(facts.preemptions, "preemption")}` : ""));
   };
   return element;
 }

@@ -1,7 +1,7 @@
 // What another weight would do, before it is set.
 import { admin, change, path } from "./api.js";
 import { bar, h, keyed, say, table, text } from "./dom.js";
-import { percent, short } from "./format.js";
+import { groupName, inClass, percent, short } from "./format.js";
 
 export const title = "What if";
 
@@ -15,8 +15,10 @@ export function whatIf({ live, query }) {
   const why = h("p", { role: "alert" });
   const body = h("tbody");
   const sheet = table("Predicted shares", [{ label: "Who" }, { label: "Weight", number: true }, { label: "Now", number: true }, { label: "Fair share", number: true }, { label: "After", number: true }, { label: "Change", number: true }], body);
-  const result = h("section", { class: "card", hidden: true }, h("h2", {}, "What would change"), sheet,
+  const same = h("p", { class: "hint" });
+  const result = h("section", { class: "card", hidden: true }, h("h2", {}, "What would change"), same, sheet,
     h("p", { class: "hint" }, "Shares are max-min, on each level of groups, of what is wanted now: who has something waiting wants more, the others what they get. Real shares follow within seconds, but demand may change with them."));
+  const empty = h("p", { class: "hint" }, "Name a client or a group and a weight: you see what everybody would receive. Nothing changes until you set it.");
   const apply = h("button", { type: "submit", disabled: true }, "Set this weight");
   const dialog = h("dialog", { "aria-labelledby": "sure" });
   const kinds = h("fieldset", { class: "picker" }, h("legend", { class: "unseen" }, "Whose weight"),
@@ -27,7 +29,7 @@ export function whatIf({ live, query }) {
     h("div", {}, h("label", { for: "weight" }, "New weight"), weight),
     h("div", { class: "check" }, greedy, h("label", { for: "greedy" }, "as if it wanted all it can get")),
     apply, now, why);
-  const element = h("div", { class: "page" }, h("h1", {}, "What if a weight were another?"), form, result, dialog);
+  const element = h("div", { class: "page" }, h("h1", {}, "What if a weight were different?"), form, empty, result, dialog);
 
   let current = null; // as the directory has it
   let asked = 0;
@@ -35,7 +37,7 @@ export function whatIf({ live, query }) {
   let chosen = false; // was a weight typed?
 
   const offer = () => {
-    const all = kind === "client" ? live.latest?.clients.map((row) => row.client) : live.latest?.groups.map((row) => row.group);
+    const all = kind === "client" ? live.latest?.clients.map((row) => row.client) : [...new Set(live.latest?.groups.map((row) => inClass(row.group)[1]))].filter(Boolean);
     names.replaceChildren(...(all ?? []).map((one) => h("option", { value: one })));
   };
   const soon = () => { clearTimeout(waiting); waiting = setTimeout(look, 250); };
@@ -44,6 +46,7 @@ export function whatIf({ live, query }) {
     const mine = ++asked;
     const wanted = name.value.trim();
     apply.disabled = true;
+    empty.hidden = Boolean(wanted);
     if (!wanted || !weight.checkValidity()) return;
     try {
       if (current?.name !== wanted) {
@@ -68,11 +71,13 @@ export function whatIf({ live, query }) {
 
   function show({ shares, service_per_s: total }, wanted) {
     result.hidden = false;
-    const rows = shares.filter((row) => row.kind !== "group" || row.now_per_s || row.after_per_s || row.name === wanted)
-      .map((row) => ({ ...row, total: total || 1, target: row.kind === kind && row.name === wanted }));
+    const rows = shares.filter((row) => row.kind !== "group" || row.now_per_s || row.after_per_s || inClass(row.name)[1] === wanted)
+      .map((row) => ({ ...row, total: total || 1, target: row.kind === kind && (kind === "group" ? inClass(row.name)[1] : row.name) === wanted }));
     rows.sort((a, b) => Number(b.target) - Number(a.target) || Math.abs(b.after_per_s - b.before_per_s) - Math.abs(a.after_per_s - a.before_per_s) || b.after_per_s - a.after_per_s);
     keyed(body, rows.slice(0, 40), (row) => `${row.kind} ${row.name}`, line);
     const mine = rows[0];
+    text(same, mine?.target && !mine.backlogged && rows.every((row) => Math.abs(row.after_per_s - row.before_per_s) < 5e-4 * row.total)
+      ? `Nothing would change now: ${mine.now_per_s ? `${wanted} receives all that it asks for` : `${wanted} asks for nothing`}. See what it would get “as if it wanted all it can get”.` : "");
     if (mine?.target) say(`${wanted}: from ${percent(mine.before_per_s / mine.total)} to ${percent(mine.after_per_s / mine.total)}`);
   }
 
@@ -117,7 +122,7 @@ function line() {
   const element = h("tr", {}, who, cells, h("td", { class: "number share" }, after, afterBar), diff);
   element.update = (row) => {
     element.classList.toggle("target", row.target);
-    text(who, row.kind === "others" ? (row.group ? `other clients of ${row.group}` : "other clients") : row.kind === "group" ? `${row.name} (group)` : row.name);
+    text(who, row.kind === "others" ? (row.group ? `other clients of ${groupName(row.group)}` : "other clients") : row.kind === "group" ? `${groupName(row.name)}${inClass(row.name)[1] ? " (group)" : ""}` : row.name);
     text(cells[0], row.weight === null ? "–" : short(row.weight));
     text(cells[1], percent(row.now_per_s / row.total));
     text(cells[2], percent(row.before_per_s / row.total));

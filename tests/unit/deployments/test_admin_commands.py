@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from deployments import cli
 from deployments.admin.api import AdminApi, CommandError, admin_key, path_of
-from deployments.admin.arguments import SECONDS, day, seconds, weight
+from deployments.admin.arguments import SECONDS, day, key_id, seconds, weight
 from deployments.admin.usage import INCOMPLETE, usage
 from router.admin import usage as admin_usage
 
@@ -116,6 +116,14 @@ def test_a_csv_that_breaks_off_is_an_error(
     with pytest.raises(CommandError, match="try again"):
         usage(api(lambda request: httpx.Response(200, text=broken)), asked)
     assert capsys.readouterr().out == "day,requests\n2026-11-30,3\n"
+
+
+def test_a_key_is_named_by_its_id_and_a_key_itself_is_not_repeated() -> None:
+    assert key_id("0123456789ab") == "0123456789ab"
+    for wrong in ("sk-fl-secret", "0123456789AB", "0123", ""):
+        with pytest.raises(argparse.ArgumentTypeError, match="keys list") as error:
+            key_id(wrong)
+        assert not wrong or wrong not in str(error.value)
 
 
 def test_a_day_is_written_with_its_year_first() -> None:

@@ -54,6 +54,18 @@ def test_the_screen_tells_what_the_observation_does() -> None:
     assert bob.split()[-1] == "50"  # ahead of alice
 
 
+def test_priority_classes_are_called_so() -> None:
+    classed = client("carol", 10, 0.0) | {"group": "class:batch/acme/ml"}
+    groups = [
+        {"group": name, "weight": 1.0, "waiting": 1, "running": 1, "rates": RATES}
+        for name in ("class:batch", "class:batch/acme")
+    ]
+    text = told(seen(clients=[classed], groups=groups, gap=None, waiting=1, backlogged=1))
+    assert "acme/ml, class batch" in text
+    assert "class:" not in text
+    assert "waiting 1 of 1 client," in text
+
+
 def test_rows_that_do_not_fit_are_summed() -> None:
     assert "8 more" in told(seen(), clients=1)
     assert "25.0%" in told(seen(), clients=1)

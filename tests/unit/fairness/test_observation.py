@@ -65,9 +65,8 @@ class Pool:
         for state in clients:
             comparison.add([state])
         self.before = comparison.look
-        waiting = sum(state.waiting for state in clients)
         return comparison.observation(
-            Summary(self.at_ms, policy, 5.0, waiting, 700, 50.0, 8.0, replicas),
+            Summary(self.at_ms, policy, 5.0, 700, 50.0, 8.0, replicas),
             groups,
             pool="tiny",
             observer="router-1",

@@ -39,6 +39,24 @@ def test_nobody_gets_more_than_it_wants():
     assert fair_shares([], {}, 80) == {}
 
 
+def test_classes_have_their_floors_and_then_their_order():
+    floors = {"class:high/": 0.0, "class:mid/": 0.2, "class:low/": 0.1}
+    wants = {"h": 60.0, "m": math.inf, "l": math.inf}
+    places = dict(zip(wants, floors, strict=True))
+
+    def shares(**other):
+        all_wants = wants | other
+        demands = [Demand(name, places[name], 1, wanted) for name, wanted in all_wants.items()]
+        found = fair_shares(demands, {}, 100, floors)
+        assert all(found[places[name]] == found[name] for name in all_wants)
+        return [found[name] for name in all_wants]
+
+    assert shares() == [60, 30, 10]
+    assert shares(h=math.inf) == [70, 20, 10]
+    assert shares(h=0.0, m=30.0) == [0, 30, 70]
+    assert shares(h=1.0, m=2.0, l=3.0) == [1, 2, 3]
+
+
 @given(st.data())
 def test_as_the_oracle_says(data):
     groups = {name: data.draw(WEIGHTS) for name in PLACES[1:]}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from router.body_rules import BodyRules
+from router.body_rules import BodyRules, asks_prompt_logprobs
 from router.errors import ApiError
 
 CHAT = "/v1/chat/completions"
@@ -80,3 +80,32 @@ def test_what_vllm_takes_the_kind_of_for_granted_has_it(field: str) -> None:
         assert refused(CHAT, {field: strange}) == field
     for sound in (None, {"choice": ["a"]} if field == "structured_outputs" else []):
         BodyRules().check(CHAT, {field: sound})
+
+
+def test_prompt_logprobs_are_recognised_however_they_are_asked_for() -> None:
+    assert asks_prompt_logprobs(CHAT, {"prompt_logprobs": 0}) == "prompt_logprobs"
+    assert asks_prompt_logprobs(TEXT, {"prompt_logprobs": "1"}) == "prompt_logprobs"
+    assert asks_prompt_logprobs(TEXT, {"echo": True, "logprobs": 0}) == "echo"
+    assert asks_prompt_logprobs(TEXT, {"echo": "yes", "logprobs": 1}) == "echo"  # true to vLLM
+    assert asks_prompt_logprobs(CHAT, {"echo": True}) == "echo"
+    for content in (
+        {},
+        {"echo": True},
+        {"echo": False, "logprobs": 5},
+        {"logprobs": 5},
+        {"prompt_logprobs": None, "echo": None},
+    ):
+        assert asks_prompt_logprobs(TEXT, content) is None
+    assert asks_prompt_logprobs(CHAT, {"logprobs": True, "top_logprobs": 3}) is None
+
+
+def test_what_vllm_tries_against_many_kinds_is_bounded() -> None:
+    """12 kB of it had held up a replica's event loop for eleven seconds. Found by fuzzing."""
+    path = "/v1/responses"
+    item = {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "x"}]}
+    BodyRules().check(path, {"input": "x"})
+    BodyRules().check(path, {"input": [item] * 300})
+    assert refused(path, {"input": [item] * 400}) == "input"
+    assert refused(path, {"input": ["x"] * 2}) == "input"
+    assert refused(path, {"input": [{"content": [{}] * 1000}]}) == "input"
+    BodyRules().check(CHAT, {"messages": [item] * 1000})

@@ -162,6 +162,22 @@ def test_a_group_s_weight_moves_service_between_groups() -> None:
     assert (told["z"].after_per_s, told["zen"].before_per_s) == (20, 50)
 
 
+def test_weights_move_service_within_a_class_and_classes_keep_their_order() -> None:
+    names = ("class:high", "class:high/acme", "class:high/zen", "class:low", "class:low/acme")
+    rates = (80, 40, 40, 20, 20)
+    groups = (GroupRow(n, 1.0, 0.0, 1, 1, Rates(r)) for n, r in zip(names, rates, strict=True))
+    now = seen(
+        row("a", 40, waiting=1, group="class:high/acme"),
+        row("z", 40, waiting=1, group="class:high/zen"),
+        row("n", 20, waiting=1, group="class:low/acme"),
+        groups=tuple(groups),
+    )
+    floors = {"class:high/": 0.0, "class:low/": 0.2}
+    told = by_name(what_if(now, {}, Change("group", "acme", 3.0), floors))
+    after = {name: told[name].after_per_s for name in ("a", "z", "n")}
+    assert after == {"a": 60, "z": 20, "n": 20}
+
+
 def test_clients_without_a_row_are_one_for_each_group() -> None:
     acme = GroupRow("acme", 1.0, 0.0, 1, 1, Rates(60))
     rest = Others(clients=50, waiting=5, running=9, rates=Rates(50))
