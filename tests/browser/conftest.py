@@ -18,7 +18,7 @@ AXE = Path(headers.__file__).parent / "web" / "node_modules" / "axe-core" / "axe
 
 
 def lacks(what: str) -> NoReturn:
-    """Skip; where nothing may be skipped for want of a tool (`.ci/run`), fail."""
+    """Skip; fail with FAIRLANE_TESTS_LACK_NOTHING, where no tool may be missing."""
     if os.environ.get("FAIRLANE_TESTS_LACK_NOTHING"):
         pytest.fail(what)
     pytest.skip(what)
