@@ -15,7 +15,7 @@ idle Ray cluster uses 15 to 20% of a core. They take turns of some seconds, the 
 each round, and ratios are taken within a round, so that a machine whose speed drifts over minutes,
 as shared ones do, meets all alike. The numbers are medians over rounds. The load driver runs in
 this process, outside of every system; its own CPU, which is 12 to 40 us a token on the same cores,
-weighs on all. (Two Fairlanes cannot be up at once; they are started anew for each turn.)
+weighs on all.
 
 ``python -m loadtests.bench_path [--rounds 7] [--only vllm,rayllm,fairlane]`` prints a table and,
 as its last line, the numbers as JSON. ``--only plain,watched`` measures what watching costs
@@ -181,13 +181,13 @@ SYSTEMS = {
     "watched": System("watched", 8105, "/readyz", "sk-local-alice", watched_command),
 }
 USUAL = ("vllm", "rayllm", "fairlane")
-OURS = {"fairlane", "plain", "watched"}  # of which only one can be up: HAProxy has fixed ports
 
 
 def _start(system: System, engine: Engine, log: Path) -> subprocess.Popen[bytes]:
     """Start a system in a session of its own, its output in a file."""
     path = os.pathsep.join(filter(None, [str(CONFIG.parents[1]), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, **ENVIRONMENT, **engine.environment, "PYTHONPATH": path}
+    environment |= _ports(system.port % 10)
     with log.open("wb") as output:
         return subprocess.Popen(
             [sys.executable, "-m", *system.command(engine, system.port)],
@@ -197,6 +197,20 @@ def _start(system: System, engine: Engine, log: Path) -> subprocess.Popen[bytes]
             env=environment,
             start_new_session=True,
         )
+
+
+def _ports(number: int) -> dict[str, str]:
+    """What Ray Serve listens on besides, apart for each system, as all are up at once."""
+    ports = {
+        "HAPROXY_METRICS_PORT": 9100 + 10 * number,
+        "HAPROXY_STATS_PORT": 8400 + 10 * number,
+        "FALLBACK_PROXY_HTTP_PORT": 8500 + 10 * number,
+        "FALLBACK_PROXY_GRPC_PORT": 9500 + 10 * number,
+    }
+    for kind, first in (("HTTP", 20_000), ("GRPC", 26_000)):
+        ports[f"DIRECT_INGRESS_MIN_{kind}_PORT"] = first + 1_000 * number
+        ports[f"DIRECT_INGRESS_MAX_{kind}_PORT"] = first + 1_000 * number + 900
+    return {f"RAY_SERVE_{name}": str(port) for name, port in ports.items()}
 
 
 @contextlib.contextmanager
@@ -311,14 +325,12 @@ def bench(names: Sequence[str], rounds: int) -> dict[str, list[Measured]]:
     engine = Engine.of_config()
     measured: dict[str, list[Measured]] = {name: [] for name in names}
     with contextlib.ExitStack() as stopped:
-        if together := len(OURS.intersection(names)) < 2:
-            sessions = {name: stopped.enter_context(_stopped(name, engine)) for name in names}
+        sessions = {name: stopped.enter_context(_stopped(name, engine)) for name in names}
         for number in range(rounds):
             shift = number % len(names)
             for name in [*names[shift:], *names[:shift]]:
-                turn = _thawed(sessions[name]) if together else _warm(name, engine)
-                with turn as session:
-                    result = measure(SYSTEMS[name], session)
+                with _thawed(sessions[name]):
+                    result = measure(SYSTEMS[name], sessions[name])
                 measured[name].append(result)
                 _progress.print(
                     f"round {number + 1} of {rounds}, {SYSTEMS[name].label}: "
@@ -330,17 +342,12 @@ def bench(names: Sequence[str], rounds: int) -> dict[str, list[Measured]]:
 
 
 @contextlib.contextmanager
-def _warm(name: str, engine: Engine) -> Iterator[int]:
+def _stopped(name: str, engine: Engine) -> Iterator[int]:
+    """Start a system, warm it up and stop it; its session id."""
     _progress.print(f"starting {SYSTEMS[name].label}", style="dim")
     with running(SYSTEMS[name], engine, LOGS / f"{name}.log") as session:
-        _drive(SYSTEMS[name], STREAMS, STREAMS * WARM_UP_WAVES, OUTPUT_TOKENS)
-        yield session
-
-
-@contextlib.contextmanager
-def _stopped(name: str, engine: Engine) -> Iterator[int]:
-    with _warm(name, engine) as session:
         try:
+            _drive(SYSTEMS[name], STREAMS, STREAMS * WARM_UP_WAVES, OUTPUT_TOKENS)
             freeze(session)
             yield session
         finally:
@@ -348,10 +355,10 @@ def _stopped(name: str, engine: Engine) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _thawed(session: int) -> Iterator[int]:
+def _thawed(session: int) -> Iterator[None]:
     thaw(session)
     time.sleep(THAW_S)
-    yield session
+    yield
     freeze(session)
 
 
