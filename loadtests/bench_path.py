@@ -188,6 +188,7 @@ def _start(system: System, engine: Engine, log: Path) -> subprocess.Popen[bytes]
     path = os.pathsep.join(filter(None, [str(CONFIG.parents[1]), os.environ.get("PYTHONPATH")]))
     environment = {**os.environ, **ENVIRONMENT, **engine.environment, "PYTHONPATH": path}
     environment |= _ports(system.port % 10)
+    environment["FAIRLANE_HOME"] = str(log.with_suffix("").resolve())  # a store's data has one user
     with log.open("wb") as output:
         return subprocess.Popen(
             [sys.executable, "-m", *system.command(engine, system.port)],
