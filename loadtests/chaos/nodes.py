@@ -97,10 +97,15 @@ class NodesApplication(Application):
                 machine.pull_the_plug()
 
     def start_head(self) -> None:
-        """Start the head; one that ran before comes back as the same cluster."""
+        """Start the head; one that ran before comes back as the same cluster.
+
+        `ray start` gives up when the machine is too busy. As under systemd or Kubernetes what it
+        left is ended then, and it is started again.
+        """
+        ray = _ray("--head", f"--port={GCS_PORT}", "--num-cpus=0", "--include-dashboard=false")
         self.head.start(
-            [*_ray("--head", f"--port={GCS_PORT}", "--num-cpus=0", "--include-dashboard=false"),
-             f"--node-ip-address={self.head.address}"],
+            ["sh", "-c", 'until "$@"; do kill -9 -1; sleep 1; done', "restart",
+             *ray, f"--node-ip-address={self.head.address}"],
             self._environment | self._control,
         )  # fmt: skip
 
