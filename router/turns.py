@@ -451,6 +451,7 @@ class Turns:
         )
         self._became_ready.set()
         for turn in self._waiting():
+            turn.attempt += 1  # the store may have made its next lease already: this is another one
             self._send_submit(turn)
 
     def _return_to_store(self) -> None:

@@ -24,6 +24,9 @@ from loadtests.chaos.children import spawn
 SWITCH = "flchaos0"
 NETWORK = "10.77.0"
 HOST = f"{NETWORK}.1"
+# A bridge without an address of its own takes the lowest of its ports', and another one when that
+# port goes: then the others would not reach the host until they ask for its address again.
+HOST_MAC = "02:fa:10:77:00:01"
 START_S = 10.0
 TOOLS = ("ip", "unshare", "nsenter", "mount")
 # What Ray and Serve's HAProxy write by fixed names, on every machine apart.
@@ -49,7 +52,8 @@ def switch() -> Iterator[None]:
         raise MachineFailedError(f"{SWITCH} has machines; does another harness run?")
     _take_away_switch()
     try:
-        _ip("link", "add", SWITCH, "type", "bridge", "stp_state", "0", "forward_delay", "0")
+        _ip("link", "add", SWITCH, "address", HOST_MAC,
+            "type", "bridge", "stp_state", "0", "forward_delay", "0")  # fmt: skip
         _ip("address", "add", f"{HOST}/24", "dev", SWITCH)
         _ip("link", "set", SWITCH, "up")
         yield

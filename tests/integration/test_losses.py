@@ -150,6 +150,26 @@ async def test_a_replica_that_dies_while_the_store_is_away(valkey_url: str) -> N
         assert outage.errors == []
 
 
+async def test_a_router_to_whom_the_store_is_back_later(valkey_url: str) -> None:
+    """What stood in its line all the while is granted there too, and was served long ago."""
+    async with world(valkey_url) as outage:
+        load = asyncio.gather(outage.flood("alice", 60, streams=10), outage.flood("bob", 60))
+        await asyncio.sleep(0.5)
+        outage.network.cut = True
+        await asyncio.sleep(2)
+        assert all(turns.degraded for turns in outage.turns)
+        outage.network.cut_off = {"router-1"}
+        outage.network.cut = False
+        await asyncio.sleep(1.5)
+        assert [turns.degraded for turns in outage.turns] == [False, True]
+        outage.network.cut_off.clear()
+        outage.enough = True
+        await load
+        await outage.settled()
+        assert outage.errors == []
+        assert await outage.charged() == outage.told
+
+
 async def test_a_router_that_leaves_says_so(valkey_url: str) -> None:
     async with world(valkey_url, replicas=0) as pair:
         turn = asyncio.create_task(pair.request(1, "alice", 5))

@@ -54,6 +54,7 @@ class Network:
     def __init__(self, queue: RedisQueue) -> None:
         self._queue = queue
         self.cut = False
+        self.cut_off: set[str] = set()  # senders for whom it is
         self.stopped = False
         self._late: list[tuple[Sender, Call]] = []
 
@@ -69,15 +70,15 @@ class Network:
             await asyncio.sleep(0.3)
             self._late.append((sender, replace(call, verbs=list(call.verbs))))
             raise StoreUnavailableError("timed out")
-        self._check()
+        self._check(sender.name)
         reply = await self._queue.execute(sender, call)
-        self._check()  # cut meanwhile: it was applied, and nobody hears of it
+        self._check(sender.name)  # cut meanwhile: it was applied, and nobody hears of it
         return reply
 
     async def granted(self, router: str) -> AsyncIterator[tuple[Grant, ...]]:
-        self._check()
+        self._check(router)
         async for grants in self._queue.granted(router):
-            self._check()
+            self._check(router)
             yield grants
 
     async def clients(self) -> list[ClientState]:
@@ -95,8 +96,8 @@ class Network:
     async def used_on(self, day: int, clients: Sequence[str] | None = None) -> dict[str, Used]:
         return await self._queue.used_on(day, clients)
 
-    def _check(self) -> None:
-        if self.cut:
+    def _check(self, sender: str) -> None:
+        if self.cut or sender in self.cut_off:
             raise StoreUnavailableError("cut")
 
 
@@ -245,16 +246,28 @@ class World:
         return sorted(key for key in keys if key.removeprefix(prefix).startswith(TEMPORARY))
 
     async def settled(self, timeout_s: float = 15) -> None:
-        """Wait until nothing waits or runs and nothing is kept of any request."""
+        """Wait until nothing waits or runs, nothing is kept of any request, and every slot is on
+        offer."""
         deadline = time.monotonic() + timeout_s
         while True:
             states = await self.queue.clients()
             left = await self.leftovers()
             busy = [replica.name for replica in self.replicas.values() if replica.book.busy]
-            if not left and not busy and not any(s.waiting or s.running for s in states):
+            offers = await self._offers()
+            done = not left and not busy and not any(s.waiting or s.running for s in states)
+            if done and all(told == has for told, has in offers.values()):
                 return
-            assert time.monotonic() < deadline, (left, busy, states)
+            assert time.monotonic() < deadline, (left, busy, offers, states)
             await asyncio.sleep(0.05)
+
+    async def _offers(self) -> dict[str, tuple[int, int]]:
+        """Free slots of each replica that lives: as the store has it, and by its own book."""
+        load = dict(await self.redis.zrange(f"{SCHEMA}:{{tiny}}:load", 0, -1, withscores=True))
+        return {
+            name: (-int(load.get(name, 0)), replica.book.room)
+            for name, replica in self.replicas.items()
+            if not replica.killed
+        }
 
     async def charged(self) -> dict[str, Usage]:
         """What the store says each client has used, in all and in the sum over the days."""
